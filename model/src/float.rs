@@ -1,0 +1,196 @@
+//! Floats as Go prints them: the shortest digits that read back to the same value.
+
+/// A layout of digits and exponent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FloatFormat {
+    /// Go's `'g'` and `%v`: an exponent below 1e-4 and from 1e6 on (`1.5e+06`). Exposition formats.
+    General,
+    /// The Prometheus HTTP API: an exponent below 1e-6 and from 1e21 on.
+    Api,
+    /// Go's `'f'`: never an exponent.
+    Plain,
+}
+
+/// Below this every layout writes whole numbers without an exponent.
+const INTEGER_FAST_MAX: f64 = 1e6;
+
+/// Appends `v` to `out`.
+pub fn write_float(out: &mut Vec<u8>, v: f64, format: FloatFormat) {
+    if v.is_nan() {
+        return out.extend_from_slice(b"NaN");
+    }
+    if v.is_infinite() {
+        return out.extend_from_slice(if v > 0.0 { b"+Inf" } else { b"-Inf" });
+    }
+    if v.is_sign_negative() {
+        out.push(b'-');
+    }
+    if v == 0.0 {
+        return out.push(b'0');
+    }
+    let v = v.abs();
+    // Most values are small integers, whose digits need no search for the shortest form.
+    if v < INTEGER_FAST_MAX && v.trunc() == v {
+        let mut buffer = itoa::Buffer::new();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "below the bound above"
+        )]
+        return out.extend_from_slice(buffer.format(v as u32).as_bytes());
+    }
+    let mut buffer = ryu::Buffer::new();
+    let (digits, point) = shortest_digits(buffer.format_finite(v));
+    let digits = digits.as_slice();
+    let exponent = point - 1;
+    let with_exponent = match format {
+        FloatFormat::General => !(-4..6).contains(&exponent),
+        FloatFormat::Api => !(1e-6..1e21).contains(&v),
+        FloatFormat::Plain => false,
+    };
+    if with_exponent {
+        write_scientific(out, digits, exponent);
+    } else {
+        write_positional(out, digits, point);
+    }
+}
+
+/// `v` in the given layout.
+#[must_use]
+pub fn format_float(v: f64, format: FloatFormat) -> String {
+    let mut out = Vec::with_capacity(24);
+    write_float(&mut out, v, format);
+    String::from_utf8(out).expect("digits, signs and letters are ASCII")
+}
+
+/// Decimal digits without leading or trailing zeros, and the position of the point relative to their start.
+fn shortest_digits(text: &str) -> (Digits, i32) {
+    let (mantissa, exponent) = match text.split_once('e') {
+        Some((m, e)) => (m, e.parse::<i32>().expect("ryu writes a decimal exponent")),
+        None => (text, 0),
+    };
+    let mut digits = Digits::default();
+    let mut point = 0;
+    let mut seen_point = false;
+    for b in mantissa.bytes() {
+        if b == b'.' {
+            seen_point = true;
+        } else if b == b'0' && digits.len == 0 {
+            point -= i32::from(seen_point);
+        } else {
+            digits.push(b);
+            point += i32::from(!seen_point);
+        }
+    }
+    digits.trim_zeros();
+    (digits, point + exponent)
+}
+
+/// At most the 17 significant digits of a double, with room for zeros that ryu writes before the point.
+#[derive(Default)]
+struct Digits {
+    bytes: [u8; 32],
+    len: usize,
+}
+
+impl Digits {
+    fn push(&mut self, digit: u8) {
+        self.bytes[self.len] = digit;
+        self.len += 1;
+    }
+
+    fn trim_zeros(&mut self) {
+        while self.len > 1 && self.bytes[self.len - 1] == b'0' {
+            self.len -= 1;
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+fn write_scientific(out: &mut Vec<u8>, digits: &[u8], exponent: i32) {
+    out.push(digits[0]);
+    if digits.len() > 1 {
+        out.push(b'.');
+        out.extend_from_slice(&digits[1..]);
+    }
+    out.extend_from_slice(if exponent < 0 { b"e-" } else { b"e+" });
+    if exponent.abs() < 10 {
+        out.push(b'0');
+    }
+    out.extend_from_slice(itoa::Buffer::new().format(exponent.unsigned_abs()).as_bytes());
+}
+
+fn write_positional(out: &mut Vec<u8>, digits: &[u8], point: i32) {
+    let Ok(whole) = usize::try_from(point) else {
+        out.extend_from_slice(b"0.");
+        out.resize(out.len() + point.unsigned_abs() as usize, b'0');
+        return out.extend_from_slice(digits);
+    };
+    if whole == 0 {
+        out.extend_from_slice(b"0.");
+        out.extend_from_slice(digits);
+    } else if whole >= digits.len() {
+        out.extend_from_slice(digits);
+        out.resize(out.len() + whole - digits.len(), b'0');
+    } else {
+        out.extend_from_slice(&digits[..whole]);
+        out.push(b'.');
+        out.extend_from_slice(&digits[whole..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(v: f64, general: &str, api: &str, plain: &str) {
+        assert_eq!(format_float(v, FloatFormat::General), general);
+        assert_eq!(format_float(v, FloatFormat::Api), api);
+        assert_eq!(format_float(v, FloatFormat::Plain), plain);
+    }
+
+    #[test]
+    fn layouts_follow_go() {
+        check(0.0, "0", "0", "0");
+        check(-0.0, "-0", "-0", "-0");
+        check(1.0, "1", "1", "1");
+        check(-1.5, "-1.5", "-1.5", "-1.5");
+        check(999_999.0, "999999", "999999", "999999");
+        check(1e6, "1e+06", "1000000", "1000000");
+        check(1_418_183_276.0, "1.418183276e+09", "1418183276", "1418183276");
+        check(123_456.75, "123456.75", "123456.75", "123456.75");
+        check(0.0001, "0.0001", "0.0001", "0.0001");
+        check(0.00001, "1e-05", "0.00001", "0.00001");
+        check(1e-7, "1e-07", "1e-07", "0.0000001");
+        check(0.1 + 0.2, "0.30000000000000004", "0.30000000000000004", "0.30000000000000004");
+        check(1e21, "1e+21", "1e+21", "1000000000000000000000");
+        check(1e20, "1e+20", "100000000000000000000", "100000000000000000000");
+        check(1.25e-300, "1.25e-300", "1.25e-300", &format!("0.{}125", "0".repeat(299)));
+        check(f64::NAN, "NaN", "NaN", "NaN");
+        check(f64::INFINITY, "+Inf", "+Inf", "+Inf");
+        check(f64::NEG_INFINITY, "-Inf", "-Inf", "-Inf");
+        check(10.0, "10", "10", "10");
+        check(1_200_000.0, "1.2e+06", "1200000", "1200000");
+    }
+
+    #[test]
+    fn digits_read_back_to_the_same_value() {
+        let mut bits: u64 = 0x9e37_79b9_7f4a_7c15;
+        for _ in 0..20_000 {
+            bits = bits
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let v = f64::from_bits(bits);
+            if v.is_nan() {
+                continue;
+            }
+            for format in [FloatFormat::General, FloatFormat::Api, FloatFormat::Plain] {
+                let back: f64 = format_float(v, format).parse().unwrap();
+                assert_eq!(back.to_bits(), v.to_bits(), "{v:e} as {format:?}");
+            }
+        }
+    }
+}
