@@ -56,6 +56,9 @@ pub fn write_float(out: &mut Vec<u8>, v: f64, format: FloatFormat) {
 }
 
 /// `v` in the given layout.
+///
+/// # Panics
+/// Never: digits, signs and letters are ASCII.
 #[must_use]
 pub fn format_float(v: f64, format: FloatFormat) -> String {
     let mut out = Vec::with_capacity(24);
