@@ -1,1 +1,11 @@
-//! placeholder
+//! HTTP for every daemon: a listener and a client, both with bounds.
+//!
+//! [`serve`] limits connections, headers, bodies and the time to drain; [`Client`] limits the time of a whole request, the
+//! bytes of a body before and after decompression, and redirects. What is served or asked is the caller's business.
+
+mod client;
+mod gzip;
+mod listener;
+
+pub use client::{Client, ClientOptions, FetchError, GetRequest, Response};
+pub use listener::{HttpError, Limits, bind, serve};

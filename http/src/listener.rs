@@ -1,0 +1,252 @@
+//! The listening side: accept, bound, serve, drain.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue, Request, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::{Service, ServiceExt};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+/// Answers shorter than this many bytes are not worth compressing.
+const COMPRESSION_BYTES_MIN: u16 = 1024;
+/// Pause after a failed accept: out of descriptors, most likely, so trying at once would only spin.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Bounds of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time; further ones wait in the kernel's queue.
+    pub connections_max: usize,
+    /// Time for a client to send the headers of a request, and to stay idle between requests.
+    pub header_read_timeout: Duration,
+    /// Bytes of headers of a request.
+    pub header_bytes_max: usize,
+    /// Bytes of the body of a request.
+    pub body_bytes_max: usize,
+    /// Time for open requests to finish once the server stops.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 512,
+            header_read_timeout: Duration::from_secs(30),
+            header_bytes_max: 64 << 10,
+            body_bytes_max: 32 << 20,
+            drain_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Why a listener does not work.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address as given.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Listens on `address` (`host:port`; an empty host stands for all interfaces, as in Go).
+///
+/// # Errors
+/// [`HttpError::Bind`] names the address.
+pub async fn bind(address: &str) -> Result<TcpListener, HttpError> {
+    let all = address.strip_prefix(':').map(|port| format!("0.0.0.0:{port}"));
+    let resolved = all.as_deref().unwrap_or(address);
+    TcpListener::bind(resolved)
+        .await
+        .map_err(|source| HttpError::Bind { address: String::from(address), source })
+}
+
+/// Serves `router` on `listener` until `shutdown` is cancelled, then lets open requests finish.
+///
+/// Answers are compressed for clients that ask for it; a handler that panics answers 500.
+///
+/// # Errors
+/// None today: failures of single connections are logged. The type leaves room for a listener that breaks.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> Result<(), HttpError> {
+    let app = layered(router, limits);
+    let slots = Arc::new(Semaphore::new(limits.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let slot = tokio::select! {
+            () = shutdown.cancelled() => break,
+            slot = Arc::clone(&slots).acquire_owned() => slot.expect("the semaphore is never closed"),
+        };
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = graceful.watch(connection(stream, app.clone(), limits));
+                tokio::spawn(async move {
+                    if let Err(error) = connection.await {
+                        tracing::debug!(%error, "connection ended early");
+                    }
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests were still open after {:?} and are cut off", limits.drain_timeout);
+    }
+    Ok(())
+}
+
+fn layered(router: Router, limits: Limits) -> Router {
+    let nosniff = (header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    let no_frames = (header::X_FRAME_OPTIONS, "DENY");
+    let set = |(name, value): (HeaderName, &'static str)| {
+        SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+    };
+    router
+        .layer(DefaultBodyLimit::max(limits.body_bytes_max))
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSION_BYTES_MIN)))
+        .layer(CatchPanicLayer::new())
+        .layer(set(nosniff))
+        .layer(set(no_frames))
+}
+
+fn connection(
+    stream: TcpStream,
+    app: Router,
+    limits: Limits,
+) -> http1::Connection<
+    TokioIo<TcpStream>,
+    TowerToHyperService<
+        impl Service<
+            Request<Incoming>,
+            Response = axum::response::Response,
+            Error = Infallible,
+            Future: Send,
+        > + Clone,
+    >,
+> {
+    // Small answers must not wait for an acknowledgement of the previous one.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot disable Nagle's algorithm");
+    }
+    let service = app.map_request(|request: Request<Incoming>| request.map(Body::new));
+    http1::Builder::new()
+        // Without a timer the timeout below would silently not exist.
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_read_timeout)
+        .max_buf_size(limits.header_bytes_max)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn start(
+        router: Router,
+        limits: Limits,
+    ) -> (std::net::SocketAddr, CancellationToken, tokio::task::JoinHandle<Result<(), HttpError>>)
+    {
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let served = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
+        (address, shutdown, served)
+    }
+
+    async fn ask(address: std::net::SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named() {
+        let first = bind("127.0.0.1:0").await.unwrap();
+        let address = first.local_addr().unwrap().to_string();
+        let error = bind(&address).await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn answers_carry_headers_and_panics_are_500() {
+        let router = Router::new()
+            .route("/fine", get(|| async { "fine" }))
+            .route("/bug", get(|| async { if true { panic!("a bug") } else { "" } }));
+        let (address, shutdown, served) = start(router, Limits::default()).await;
+        let fine = ask(address, "GET /fine HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        assert!(fine.starts_with("HTTP/1.1 200 OK") && fine.ends_with("fine"), "{fine}");
+        assert!(fine.contains("x-content-type-options: nosniff"), "{fine}");
+        let bug = ask(address, "GET /bug HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        assert!(bug.starts_with("HTTP/1.1 500"), "{bug}");
+        shutdown.cancel();
+        served.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_no_headers_is_cut_off() {
+        let limits = Limits { header_read_timeout: Duration::from_millis(20), ..Limits::default() };
+        let (address, _shutdown, _served) = start(Router::new(), limits).await;
+        let answer = ask(address, "GET / HT").await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn open_requests_finish_before_the_server_ends() {
+        let (release, released) = tokio::sync::watch::channel(false);
+        let (entered, mut inside) = tokio::sync::mpsc::channel(1);
+        let slow = move || {
+            let (mut released, entered) = (released.clone(), entered.clone());
+            async move {
+                entered.send(()).await.unwrap();
+                released.wait_for(|done| *done).await.unwrap();
+                "done"
+            }
+        };
+        let (address, shutdown, served) =
+            start(Router::new().route("/", get(slow)), Limits::default()).await;
+        let client =
+            tokio::spawn(async move { ask(address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await });
+        inside.recv().await.unwrap();
+        shutdown.cancel();
+        release.send(true).unwrap();
+        let answer = client.await.unwrap();
+        assert!(answer.ends_with("done"), "{answer}");
+        served.await.unwrap().unwrap();
+    }
+}
