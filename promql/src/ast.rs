@@ -147,8 +147,10 @@ pub struct NumberLiteral {
 /// A string.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StringLiteral {
-    /// Its value, unquoted.
+    /// Its value, unquoted. Escapes may spell bytes that are not UTF-8; U+FFFD stands for them here.
     pub value: String,
+    /// The bytes as spelled, when they are not UTF-8; never the value of a label or its name.
+    pub bytes: Option<Box<[u8]>>,
     /// Position.
     pub span: Span,
 }
@@ -186,6 +188,17 @@ pub enum RangeExtension {
     Anchored,
     /// `smoothed`
     Smoothed,
+}
+
+impl RangeExtension {
+    /// The keyword.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Anchored => "anchored",
+            Self::Smoothed => "smoothed",
+        }
+    }
 }
 
 /// A range of evaluations of an instant expression.
@@ -235,8 +248,10 @@ pub struct DurationExpr {
 /// The forms of a duration.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DurationKind {
-    /// `5m`, `300`, `-1.5`: seconds.
+    /// `5m`, and `300` or `-1.5` when that is all: seconds.
     Seconds(f64),
+    /// `2` as an operand: seconds or a plain factor, which are the same here, but printed as written.
+    Number(f64),
     /// `step()`: the step of the range query, or 0.
     Step,
     /// `range()`: end − start of the query.
