@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use model::{format_duration, parse_duration};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use model::parse_duration;
+use serde::{Deserialize, Deserializer};
 
 /// A duration in Prometheus's notation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,11 +13,5 @@ impl<'de> Deserialize<'de> for DurationText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         parse_duration(&text).map(Self).map_err(serde::de::Error::custom)
-    }
-}
-
-impl Serialize for DurationText {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format_duration(self.0))
     }
 }

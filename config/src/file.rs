@@ -93,33 +93,38 @@ impl<'de> Visitor<'de> for AsksVisitor {
     }
 }
 
-/// Declares a section: the fields that are acted on with their types, and the names of those that are not.
+/// Declares a section: the fields that are acted on with their types, the names of those that may be left undone, and
+/// the names of those that may not.
 macro_rules! section {
     (
         $(#[$attribute:meta])*
         $name:ident { $( $field:ident: $type:ty, )* }
-        not acted on { $( $ignored:ident, )* }
-        not supported { $( $unsupported:ident, )* }
+        $( not acted on { $( $ignored:ident, )* } )?
+        $( not supported { $( $unsupported:ident, )* } )?
     ) => {
         $(#[$attribute])*
         #[derive(Debug, Default, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub(crate) struct $name {
             $( pub(crate) $field: Option<Spanned<$type>>, )*
-            $( $ignored: Option<Spanned<Asks>>, )*
-            $( $unsupported: Option<Spanned<Asks>>, )*
+            $( $( $ignored: Option<Spanned<Asks>>, )* )?
+            $( $( $unsupported: Option<Spanned<Asks>>, )* )?
         }
 
         impl $name {
-            /// The fields that ask for something which may be left undone.
-            pub(crate) fn not_acted_on(&self) -> Vec<(&'static str, Location)> {
-                asking(&[ $( (stringify!($ignored), &self.$ignored), )* ])
-            }
+            $(
+                /// The fields that ask for something which may be left undone.
+                pub(crate) fn not_acted_on(&self) -> Vec<(&'static str, Location)> {
+                    asking(&[ $( (stringify!($ignored), &self.$ignored), )* ])
+                }
+            )?
 
-            /// The fields that ask for something which may not be left undone.
-            pub(crate) fn not_supported(&self) -> Vec<(&'static str, Location)> {
-                asking(&[ $( (stringify!($unsupported), &self.$unsupported), )* ])
-            }
+            $(
+                /// The fields that ask for something which may not be left undone.
+                pub(crate) fn not_supported(&self) -> Vec<(&'static str, Location)> {
+                    asking(&[ $( (stringify!($unsupported), &self.$unsupported), )* ])
+                }
+            )?
         }
     };
 }
@@ -141,7 +146,6 @@ section! {
     not acted on {
         runtime, rule_files, scrape_config_files, alerting, remote_write, remote_read, storage, tracing, otlp,
     }
-    not supported {}
 }
 
 section! {
@@ -167,7 +171,6 @@ section! {
         rule_query_offset, query_log_file, scrape_failure_log_file, scrape_native_histograms,
         convert_classic_histograms_to_nhcb, always_scrape_classic_histograms,
     }
-    not supported {}
 }
 
 section! {
@@ -224,8 +227,6 @@ section! {
         targets: Vec<Spanned<String>>,
         labels: LabelMap,
     }
-    not acted on {}
-    not supported {}
 }
 
 section! {
@@ -236,7 +237,6 @@ section! {
         follow_redirects: bool,
         enable_http2: bool,
     }
-    not acted on {}
     not supported {
         basic_auth, authorization, oauth2, bearer_token, bearer_token_file, tls_config, http_headers,
         proxy_url, no_proxy, proxy_from_environment, proxy_connect_header,

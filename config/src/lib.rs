@@ -2,27 +2,30 @@
 //!
 //! [`Config::parse`] turns text into a [`Config`] in which every default is filled in, so that nobody downstream asks
 //! "or the global one?". Unknown fields are errors. Sections that Prometheus has and this version does not act on are
-//! warnings; fields that would change *what* is scraped or stored are errors, since ignoring them would store the wrong thing.
+//! warnings; fields that would change *what* is scraped or stored are errors, since ignoring them would store the
+//! wrong thing. Nothing here opens a connection, or any file but the one that is asked for.
 
 mod duration;
 mod error;
+mod external_labels;
 mod file;
+mod resolve;
 mod scrape;
 mod size;
-#[cfg(test)]
-mod tests;
 mod yaml;
 
-pub use error::ConfigError;
-pub use scrape::{GlobalConfig, HttpSdConfig, Limits, ScrapeConfig, TargetGroup};
+pub use error::{ConfigError, Position, Problem};
+pub use scrape::{GlobalConfig, HttpSdConfig, Limits, ScrapeConfig, ScrapeProtocol, TargetGroup};
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// Largest configuration file.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// A configuration with all defaults filled in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// What applies to all scrapes and evaluations.
     pub global: GlobalConfig,
@@ -35,26 +38,26 @@ impl Config {
     /// Reads a configuration; `origin` names it in errors.
     ///
     /// # Errors
-    /// [`ConfigError`] with line and column, or job and field.
+    /// [`ConfigError`] with line and column, and for values that make no sense the job and field.
     pub fn parse(yaml: &str, origin: &str) -> Result<Self, ConfigError> {
         let file = file::read(yaml, origin)?;
-        let warnings = file.warnings(origin);
-        let (global, scrape_configs) = scrape::resolve(file, origin)?;
+        let (global, scrape_configs, warnings) = resolve::resolve(file, origin)?;
         Ok(Self { global, scrape_configs, warnings })
     }
 
     /// Reads the configuration in file `path`.
     ///
     /// # Errors
-    /// [`ConfigError`]
+    /// [`ConfigError`], also when the file cannot be read or is unreasonably large.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let origin = path.display().to_string();
         let unreadable = |source| ConfigError::Read { path: origin.clone(), source };
-        let size = std::fs::metadata(path).map_err(unreadable)?.len();
-        if size > FILE_BYTES_MAX {
+        let mut yaml = String::new();
+        let file = File::open(path).map_err(unreadable)?;
+        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut yaml).map_err(unreadable)?;
+        if yaml.len() as u64 > FILE_BYTES_MAX {
             return Err(ConfigError::TooLarge { path: origin, bytes_max: FILE_BYTES_MAX });
         }
-        let yaml = std::fs::read_to_string(path).map_err(unreadable)?;
         Self::parse(&yaml, &origin)
     }
 
@@ -64,9 +67,15 @@ impl Config {
         &self.warnings
     }
 
-    /// The configuration as YAML, defaults included.
+    /// The configuration as YAML, defaults included; what is not acted on is not part of it.
+    ///
+    /// # Panics
+    /// Never: strings, numbers, lists and maps can be written.
     #[must_use]
     pub fn to_yaml(&self) -> String {
         yaml::write(self)
     }
 }
+
+#[cfg(test)]
+mod tests;

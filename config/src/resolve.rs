@@ -18,6 +18,24 @@ const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 const EVALUATION_INTERVAL: Duration = Duration::from_secs(60);
 const HTTP_SD_REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The limits of a section; both kinds of section have the same fields.
+macro_rules! limits {
+    ($written:ident) => {
+        Limits {
+            body_bytes_max: $written.body_size_limit.as_ref().map_or(0, |bytes| bytes.value.0),
+            samples_max: $written.sample_limit.as_ref().map_or(0, |n| n.value),
+            targets_max: $written.target_limit.as_ref().map_or(0, |n| n.value),
+            labels_max: $written.label_limit.as_ref().map_or(0, |n| n.value),
+            label_name_bytes_max: $written.label_name_length_limit.as_ref().map_or(0, |n| n.value),
+            label_value_bytes_max: $written
+                .label_value_length_limit
+                .as_ref()
+                .map_or(0, |n| n.value),
+            dropped_targets_max: $written.keep_dropped_targets.as_ref().map_or(0, |n| n.value),
+        }
+    };
+}
+
 /// The configuration that `file` describes, and a line for each thing in it that is not acted on.
 pub(crate) fn resolve(
     file: File,
@@ -85,7 +103,10 @@ impl Resolver<'_> {
             }
         }
         if let Some(protocols) = &written.scrape_protocols
-            && !self.protocols(&protocols.value)?.into_iter().any(ScrapeProtocol::is_prometheus_text)
+            && !self
+                .protocols(&protocols.value)?
+                .into_iter()
+                .any(ScrapeProtocol::is_prometheus_text)
         {
             self.warn("global.scrape_protocols", protocols.referenced);
         }
@@ -201,7 +222,10 @@ impl Resolver<'_> {
         }
         self.refuse_fixed_redirects(written.follow_redirects.as_ref())?;
         if let Some(protocols) = &written.scrape_protocols
-            && !self.protocols(&protocols.value)?.into_iter().any(ScrapeProtocol::is_prometheus_text)
+            && !self
+                .protocols(&protocols.value)?
+                .into_iter()
+                .any(ScrapeProtocol::is_prometheus_text)
         {
             let field = "scrape_protocols without the Prometheus text format";
             return Err(self.unsupported(field, protocols.referenced));
@@ -315,7 +339,9 @@ impl Resolver<'_> {
         };
         match url.split_once("://") {
             Some(("http", host)) if !host.is_empty() && !host.starts_with('/') => {}
-            Some(("https", _)) => return Err(self.unsupported(format!("{FIELD}.url with https"), at)),
+            Some(("https", _)) => {
+                return Err(self.unsupported(format!("{FIELD}.url with https"), at));
+            }
             _ => return Err(self.invalid("http_sd_configs.url", at, Problem::Url(url))),
         }
         let refresh_interval = match written.refresh_interval {
@@ -334,40 +360,18 @@ fn or<T>(written: Option<Spanned<T>>, default: T) -> T {
     written.map_or(default, |written| written.value)
 }
 
-/// The limits of a section; both kinds of section have the same fields.
-macro_rules! limits {
-    ($written:ident) => {
-        Limits {
-            body_size_limit: $written.body_size_limit.as_ref().map_or(0, |bytes| bytes.value.0),
-            sample_limit: $written.sample_limit.as_ref().map_or(0, |n| n.value),
-            target_limit: $written.target_limit.as_ref().map_or(0, |n| n.value),
-            label_limit: $written.label_limit.as_ref().map_or(0, |n| n.value),
-            label_name_length_limit: $written.label_name_length_limit.as_ref().map_or(0, |n| n.value),
-            label_value_length_limit: $written.label_value_length_limit.as_ref().map_or(0, |n| n.value),
-            keep_dropped_targets: $written.keep_dropped_targets.as_ref().map_or(0, |n| n.value),
-        }
-    };
-}
-use limits;
-
 impl Limits {
     /// `self`, with `other` where it sets none.
     fn or(self, other: Self) -> Self {
         let or = |a, b| if a == 0 { b } else { a };
         Self {
-            body_size_limit: or(self.body_size_limit, other.body_size_limit),
-            sample_limit: or(self.sample_limit, other.sample_limit),
-            target_limit: or(self.target_limit, other.target_limit),
-            label_limit: or(self.label_limit, other.label_limit),
-            label_name_length_limit: or(
-                self.label_name_length_limit,
-                other.label_name_length_limit,
-            ),
-            label_value_length_limit: or(
-                self.label_value_length_limit,
-                other.label_value_length_limit,
-            ),
-            keep_dropped_targets: or(self.keep_dropped_targets, other.keep_dropped_targets),
+            body_bytes_max: or(self.body_bytes_max, other.body_bytes_max),
+            samples_max: or(self.samples_max, other.samples_max),
+            targets_max: or(self.targets_max, other.targets_max),
+            labels_max: or(self.labels_max, other.labels_max),
+            label_name_bytes_max: or(self.label_name_bytes_max, other.label_name_bytes_max),
+            label_value_bytes_max: or(self.label_value_bytes_max, other.label_value_bytes_max),
+            dropped_targets_max: or(self.dropped_targets_max, other.dropped_targets_max),
         }
     }
 }

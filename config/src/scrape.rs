@@ -61,19 +61,19 @@ pub struct ScrapeConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a body, decompressed. A larger one fails the scrape.
-    pub body_size_limit: u64,
+    pub body_bytes_max: u64,
     /// Samples of a scrape. More fail it.
-    pub sample_limit: u64,
+    pub samples_max: u64,
     /// Targets of a job. More fail the scrapes of all of them.
-    pub target_limit: u64,
+    pub targets_max: u64,
     /// Labels of a series. More fail the scrape.
-    pub label_limit: u64,
+    pub labels_max: u64,
     /// Bytes of a label's name. More fail the scrape.
-    pub label_name_length_limit: u64,
+    pub label_name_bytes_max: u64,
     /// Bytes of a label's value. More fail the scrape.
-    pub label_value_length_limit: u64,
+    pub label_value_bytes_max: u64,
     /// Dropped targets of a job that are remembered for `/api/v1/targets`.
-    pub keep_dropped_targets: u64,
+    pub dropped_targets_max: u64,
 }
 
 /// A format that targets may answer in, by Prometheus's name for it.

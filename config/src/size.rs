@@ -1,28 +1,29 @@
 //! Sizes in the file: `10MB`, `1GiB`, `0`. As in Prometheus, `KB`, `MB`, … are powers of 1024.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer};
 
-/// Units with their bytes, largest first.
-const UNITS: [(&str, u64); 14] = [
-    ("EiB", 1 << 60),
-    ("EB", 1 << 60),
-    ("PiB", 1 << 50),
-    ("PB", 1 << 50),
-    ("TiB", 1 << 40),
-    ("TB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("GB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("MB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("KB", 1 << 10),
+/// Powers of 1024 by the letter that stands for them, largest first.
+const POWERS: [(&str, u64); 6] = [
+    ("E", 1 << 60),
+    ("P", 1 << 50),
+    ("T", 1 << 40),
+    ("G", 1 << 30),
+    ("M", 1 << 20),
     ("K", 1 << 10),
-    ("B", 1),
 ];
 
 /// A number of bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) u64);
+
+/// The bytes of unit `unit`: `B`, `KB`, `KiB`, `K`, …
+fn unit_bytes(unit: &str) -> Option<u64> {
+    if unit == "B" {
+        return Some(1);
+    }
+    let letter = unit.strip_suffix("iB").or_else(|| unit.strip_suffix('B')).unwrap_or(unit);
+    POWERS.iter().find(|(power, _)| *power == letter).map(|(_, bytes)| *bytes)
+}
 
 /// Parses a sequence of numbers with units, or 0.
 fn parse(text: &str) -> Option<u64> {
@@ -36,19 +37,17 @@ fn parse(text: &str) -> Option<u64> {
         let (number, tail) = rest.split_at(digits);
         let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
         let (unit, tail) = tail.split_at(letters);
-        let (_, bytes) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(*bytes)?)?;
+        let bytes = number.parse::<u64>().ok()?.checked_mul(unit_bytes(unit)?)?;
+        total = total.checked_add(bytes)?;
         rest = tail;
     }
     (!text.is_empty()).then_some(total)
 }
 
-/// Writes the largest unit that divides the number.
+/// Writes the largest unit that divides the number, so that [`parse`] gives it back.
 pub(crate) fn format(bytes: u64) -> String {
-    let found =
-        UNITS.iter().find(|(name, unit)| name.ends_with("iB") && bytes != 0 && bytes % unit == 0);
-    match found {
-        Some((name, unit)) => format!("{}{name}", bytes / unit),
+    match POWERS.iter().find(|(_, power)| bytes != 0 && bytes.is_multiple_of(*power)) {
+        Some((letter, power)) => format!("{}{letter}iB", bytes / power),
         None if bytes == 0 => String::from("0"),
         None => format!("{bytes}B"),
     }
@@ -59,12 +58,6 @@ impl<'de> Deserialize<'de> for Bytes {
         let text = String::deserialize(deserializer)?;
         let error = || serde::de::Error::custom(format!("not a valid size: {text:?}"));
         parse(&text).map(Self).ok_or_else(error)
-    }
-}
-
-impl Serialize for Bytes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format(self.0))
     }
 }
 
@@ -79,14 +72,20 @@ mod tests {
             ("15MB", Some(15 << 20)),
             ("1GiB", Some(1 << 30)),
             ("1KB512B", Some(1536)),
+            ("2K", Some(2048)),
             ("7", None),
+            ("MB", None),
             ("", None),
             ("1XB", None),
+            ("1iB", None),
+            ("1.5MB", None),
+            ("-1B", None),
             ("99999999999EB", None),
+            ("16EB", None),
         ] {
             assert_eq!(parse(text), bytes, "{text}");
         }
-        for text in ["0", "15MiB", "1GiB", "1536B"] {
+        for text in ["0", "15MiB", "1GiB", "1537B"] {
             assert_eq!(format(parse(text).unwrap()), text);
         }
     }

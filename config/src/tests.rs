@@ -1,127 +1,198 @@
-//! What loads, what is refused, and with which words.
+//! What files mean, and what mistakes in them are called.
 
 use std::time::Duration;
 
-use crate::{Config, ConfigError, TargetGroup};
+use super::*;
 
-fn parse(yaml: &str) -> Result<Config, ConfigError> {
-    Config::parse(yaml, "test.yml")
+fn good(yaml: &str) -> Config {
+    Config::parse(yaml, "p.yml").unwrap_or_else(|error| panic!("{error}\nin {yaml}"))
 }
 
-fn refused(yaml: &str, words: &[&str]) {
-    let error = parse(yaml).expect_err(yaml).to_string();
-    for word in words {
-        assert!(error.contains(word), "{word:?} is not in {error:?}");
-    }
-    assert!(error.starts_with("test.yml") && !error.contains('\n'), "{error:?}");
+fn check_error(yaml: &str, expected: &str) {
+    let error = Config::parse(yaml, "p.yml").expect_err(yaml).to_string();
+    assert_eq!(error, expected, "of {yaml}");
 }
 
 #[test]
-fn defaults_are_filled_in() {
-    for empty in ["", "# nothing\n", "global: {}\n", "scrape_configs:\n"] {
-        let config = parse(empty).unwrap();
+fn defaults_are_prometheus_s() {
+    for empty in ["", "# nothing\n", "global:\n", "{}"] {
+        let config = good(empty);
         assert_eq!(config.global.scrape_interval, Duration::from_secs(60));
         assert_eq!(config.global.scrape_timeout, Duration::from_secs(10));
-        assert!(config.scrape_configs.is_empty());
+        assert_eq!(config.global.evaluation_interval, Duration::from_secs(60));
+        assert!(config.scrape_configs.is_empty() && config.warnings().is_empty());
     }
+    let config = good("scrape_configs: [{job_name: a, static_configs: [{targets: ['b:1']}]}]");
+    let job = &config.scrape_configs[0];
+    assert_eq!((job.metrics_path.as_str(), job.scheme.as_str()), ("/metrics", "http"));
+    assert!(job.honor_timestamps && !job.honor_labels && job.enable_compression);
+    assert_eq!(job.scrape_interval, Duration::from_secs(60));
+    assert_eq!(job.static_configs[0].targets, ["b:1"]);
 }
 
 #[test]
-fn a_job_inherits_from_global() {
-    let config = parse(
-        "global: {scrape_interval: 5s, sample_limit: 7, external_labels: {b: x, a: y}}\n\
+fn jobs_inherit_what_they_do_not_set() {
+    let config = good(
+        "global: {scrape_interval: 5s, body_size_limit: 15MB, sample_limit: 10, extra_scrape_metrics: true}\n\
          scrape_configs:\n\
-         - job_name: one\n  static_configs:\n  - targets: ['a:1', 'b:2']\n    labels: {env: prod, __metrics_path__: /m}\n\
-         - job_name: two\n  scrape_interval: 1m\n  scrape_timeout: 20s\n  sample_limit: 9\n  body_size_limit: 1MB\n\
-         \x20 http_sd_configs: [{url: 'http://sd/targets', refresh_interval: 30s}]\n",
-    )
-    .unwrap();
-    let [one, two] = config.scrape_configs.as_slice() else { panic!("two jobs") };
-    assert_eq!(
-        (one.scrape_interval, one.scrape_timeout),
-        (Duration::from_secs(5), Duration::from_secs(5))
+         - {job_name: a}\n\
+         - {job_name: b, scrape_interval: 1s, sample_limit: 20, extra_scrape_metrics: false}\n\
+         - {job_name: c, scrape_interval: 1m, scrape_timeout: 30s}\n",
     );
-    assert_eq!(one.limits.samples_max, 7);
-    assert_eq!(
-        one.static_configs,
-        [TargetGroup {
-            targets: vec!["a:1".into(), "b:2".into()],
-            labels: [("__metrics_path__".into(), "/m".into()), ("env".into(), "prod".into())]
-                .into(),
-            source: "0".into(),
-        }]
-    );
-    assert_eq!(
-        (two.scrape_interval, two.scrape_timeout),
-        (Duration::from_secs(60), Duration::from_secs(20))
-    );
-    assert_eq!((two.limits.samples_max, two.limits.body_bytes_max), (9, 1 << 20));
-    assert_eq!(two.http_sd_configs[0].refresh_interval, Duration::from_secs(30));
-    assert_eq!(config.global.external_labels.to_string(), r#"{a="y", b="x"}"#);
+    let [a, b, c] = config.scrape_configs.as_slice() else { panic!("three jobs") };
+    let seconds =
+        |job: &ScrapeConfig| (job.scrape_interval.as_secs(), job.scrape_timeout.as_secs());
+    assert_eq!((seconds(a), seconds(b), seconds(c)), ((5, 5), (1, 1), (60, 30)));
+    assert_eq!((a.limits.samples_max, b.limits.samples_max), (10, 20));
+    assert_eq!(b.limits.body_bytes_max, 15 << 20);
+    assert_eq!((a.extra_scrape_metrics, b.extra_scrape_metrics), (true, false));
 }
 
 #[test]
-fn mistakes_are_named() {
-    refused("globel: {}\n", &["globel", "1"]);
-    refused("global:\n  scrape_interval: 5parsecs\n", &["5parsecs", "2"]);
-    refused("global: {scrape_interval: 5s, scrape_timeout: 6s}\n", &["global.scrape_timeout"]);
-    refused("scrape_configs:\n- job_name: a\n- job_name: a\n", &["\"a\"", "multiple"]);
-    refused("scrape_configs:\n- metrics_path: /x\n", &["scrape_configs[0]", "job_name"]);
-    refused("scrape_configs:\n- job_name: a\n  metric_path: /x\n", &["\"a\"", "metric_path"]);
-    refused("scrape_configs:\n- job_name: a\n  scheme: gopher\n", &["\"a\"", "scheme", "gopher"]);
-    refused(
-        "scrape_configs:\n- job_name: a\n  scrape_interval: 5s\n  scrape_timeout: 6s\n",
-        &["\"a\"", "scrape_timeout"],
+fn values_of_every_field_are_read() {
+    let config = good(
+        "global:\n  evaluation_interval: 30s\n  external_labels: {dc: a, n: 5, none: }\n\
+         scrape_configs:\n- job_name: a\n  params: {module: [x, y]}\n  metrics_path: /m\n  honor_labels: true\n  \
+         honor_timestamps: false\n  track_timestamps_staleness: true\n  enable_compression: false\n  \
+         fallback_scrape_protocol: PrometheusText0.0.4\n  follow_redirects: true\n  enable_http2: false\n  \
+         tls_config: {insecure_skip_verify: false}\n  relabel_configs: []\n  keep_dropped_targets: 3\n  \
+         static_configs:\n  - targets: [b]\n    labels: {zone: 1, empty: }\n  \
+         http_sd_configs: [{url: 'http://sd/x', refresh_interval: 5s}]\n",
     );
-    refused(
-        "scrape_configs:\n- job_name: a\n  static_configs: [{targets: ['http://x/']}]\n",
-        &["\"a\"", "static_configs[0]", "http://x/"],
-    );
-    refused("scrape_configs:\n- job_name: a\n  static_configs: [{target: ['x']}]\n", &["target"]);
-    refused("scrape_configs:\n- job_name: a\n  http_sd_configs: [{url: ''}]\n", &["URL"]);
-    refused("scrape_configs: [\n", &["test.yml"]);
+    assert_eq!(config.global.external_labels.to_string(), r#"{dc="a", n="5"}"#);
+    let job = &config.scrape_configs[0];
+    assert_eq!(job.params["module"], ["x", "y"]);
+    assert!(job.honor_labels && !job.honor_timestamps && job.track_timestamps_staleness);
+    assert_eq!(job.fallback_scrape_protocol, Some(ScrapeProtocol::PrometheusText0_0_4));
+    assert_eq!(job.static_configs[0].labels["zone"], "1");
+    assert_eq!(job.http_sd_configs[0].refresh_interval, Duration::from_secs(5));
+    assert_eq!(job.limits.dropped_targets_max, 3);
+    assert!(config.warnings().is_empty(), "{:?}", config.warnings());
 }
 
 #[test]
-fn what_must_not_be_ignored_is_refused() {
-    for field in [
-        "relabel_configs: [{action: keep}]",
-        "metric_relabel_configs: [{action: drop}]",
-        "basic_auth: {username: x}",
-        "scheme: https",
-        "kubernetes_sd_configs: [{role: pod}]",
-        "tls_config: {insecure_skip_verify: true}",
+fn a_configuration_survives_being_written() {
+    for yaml in [
+        "",
+        "global: {external_labels: {a: 'x$$y', 'b c': \"q'\\\"\\n\"}, sample_limit: 5}",
+        "scrape_configs:\n- {job_name: 'yes', params: {'': ['1']}, scrape_interval: 90s, body_size_limit: 7B,\n   \
+         fallback_scrape_protocol: PrometheusText1.0.0, static_configs: [{targets: ['a:1', '[::1]:2'], labels: {l: 'null'}}, {}],\n   \
+         http_sd_configs: [{url: 'http://h/?a=b#c'}]}\n- {job_name: 'ö #'}\n",
     ] {
-        let name = field.split(':').next().unwrap();
-        refused(
-            &format!("scrape_configs:\n- job_name: a\n  {field}\n"),
-            &["\"a\"", name, "not supported"],
-        );
+        let config = good(yaml);
+        let written = config.to_yaml();
+        assert_eq!(good(&written), config, "through {written}");
     }
 }
 
 #[test]
 fn what_is_not_acted_on_is_a_warning() {
-    let config = parse(
-        "global: {scrape_native_histograms: true}\nrule_files: ['x.yml']\nalerting: {alertmanagers: []}\n\
-         scrape_configs: [{job_name: a, enable_http2: true}]\n",
-    )
-    .unwrap();
-    let warnings = config.warnings().join("\n");
-    for name in ["rule_files", "global.scrape_native_histograms", "job \"a\": enable_http2"] {
-        assert!(warnings.contains(name), "{name} is not in {warnings}");
-    }
-    assert!(!warnings.contains("alerting"), "an empty section asks for nothing: {warnings}");
+    let config = good(
+        "global:\n  query_log_file: q.log\nrule_files: [a.yml]\nalerting: {alertmanagers: []}\nremote_write:\n\
+         - url: http://x\nscrape_configs:\n- job_name: a\n  scrape_failure_log_file: f.log\n",
+    );
+    assert_eq!(
+        config.warnings(),
+        [
+            "p.yml:3:13: rule_files is not acted on by this version",
+            "p.yml:6:3: remote_write is not acted on by this version",
+            "p.yml:2:19: global.query_log_file is not acted on by this version",
+            "p.yml:9:28: job \"a\": scrape_failure_log_file is not acted on by this version",
+        ]
+    );
 }
 
 #[test]
-fn written_yaml_reads_back() {
-    let yaml = "global: {scrape_interval: 5s, external_labels: {a: b}, body_size_limit: 3MB}\n\
-                scrape_configs:\n- job_name: one\n  params: {x: [y]}\n  honor_labels: true\n\
-                \x20 static_configs: [{targets: ['a:1'], labels: {l: v}}]\n\
-                \x20 http_sd_configs: [{url: 'http://sd/'}]\n";
-    let config = parse(yaml).unwrap();
-    let again = parse(&config.to_yaml()).unwrap();
-    assert_eq!(again.global, config.global);
-    assert_eq!(again.scrape_configs, config.scrape_configs);
+fn what_would_store_other_things_is_an_error() {
+    let job = |fields: &str| format!("scrape_configs:\n- job_name: a\n  {fields}\n");
+    for (fields, field, column) in [
+        ("scheme: https", "scheme https", 11),
+        ("basic_auth: {username: u}", "basic_auth", 15),
+        ("kubernetes_sd_configs: [{role: node}]", "kubernetes_sd_configs", 26),
+        ("scrape_native_histograms: true", "scrape_native_histograms", 29),
+        ("follow_redirects: false", "follow_redirects: false", 21),
+        ("metric_name_validation_scheme: legacy", "metric_name_validation_scheme legacy", 34),
+        (
+            "scrape_protocols: [PrometheusProto]",
+            "scrape_protocols without the Prometheus text format",
+            21,
+        ),
+        ("http_sd_configs: [{url: 'https://h'}]", "http_sd_configs.url with https", 27),
+        ("http_sd_configs: [{url: 'http://h', proxy_url: x}]", "http_sd_configs.proxy_url", 50),
+    ] {
+        let expected =
+            format!("p.yml:3:{column}: job \"a\": {field} is not supported by this version");
+        check_error(&job(fields), &expected);
+    }
+    check_error(
+        &job("metric_relabel_configs:\n  - action: drop"),
+        "p.yml:4:5: job \"a\": metric_relabel_configs is not supported by this version",
+    );
+}
+
+#[test]
+fn mistakes_are_named_with_their_place() {
+    for (yaml, expected) in [
+        ("globl: {}", "p.yml:1:1: unknown field \"globl\""),
+        ("global:\n  scrape_intervall: 5s", "p.yml:2:3: unknown field \"scrape_intervall\""),
+        ("global: {}\nglobal: {}", "p.yml:2:1: field \"global\" is given twice"),
+        ("global:\n  scrape_interval: 5x", "p.yml:2:20: not a valid duration string: \"5x\""),
+        ("global:\n  body_size_limit: 5", "p.yml:2:20: not a valid size: \"5\""),
+        (
+            "global:\n  scrape_timeout: 2m",
+            "p.yml:2:19: global: scrape_timeout: timeout 2m is greater than scrape_interval 1m",
+        ),
+        (
+            "global: {external_labels: {'': x}}",
+            "p.yml:1:27: global: external_labels: \"\" is not a valid label name",
+        ),
+        (
+            "scrape_configs:\n- metrics_path: /x",
+            "p.yml:2:3: scrape_configs[0]: job_name: is missing or empty",
+        ),
+        ("scrape_configs:\n-", "p.yml:2:2: scrape_configs[0]: job_name: is missing or empty"),
+        (
+            "scrape_configs:\n- job_name: a\n- job_name: a",
+            "p.yml:3:3: job \"a\": job_name: found multiple scrape configs with this job name, the first on line 2",
+        ),
+        (
+            "scrape_configs:\n- job_name: a\n  scrape_timeout: 61s",
+            "p.yml:3:19: job \"a\": scrape_timeout: timeout 1m1s is greater than scrape_interval 1m",
+        ),
+        (
+            "scrape_configs:\n- job_name: a\n  static_configs:\n  - targets: [b, 'http://c']",
+            "p.yml:4:18: job \"a\": static_configs: \"http://c\" is not a valid hostname",
+        ),
+        (
+            "scrape_configs:\n- job_name: a\n  http_sd_configs:\n  - url: ftp://x",
+            "p.yml:4:10: job \"a\": http_sd_configs.url: \"ftp://x\" is not a valid URL: it must start with http:// or https:// and name a host",
+        ),
+        (
+            "scrape_configs:\n- job_name: a\n  http_sd_configs: [{url: 'http://x', refresh_interval: 0s}]",
+            "p.yml:3:57: job \"a\": http_sd_configs.refresh_interval: must be greater than 0",
+        ),
+        (
+            "scrape_configs:\n- job_name: a\n  scrape_protocols: [Morse]",
+            "p.yml:3:22: job \"a\": scrape_protocols: unknown scrape protocol \"Morse\"",
+        ),
+    ] {
+        check_error(yaml, expected);
+    }
+    for broken in ["global: [", "a: b: c", "global: 5", "\"", "scrape_configs: {job_name: a}"] {
+        let error = Config::parse(broken, "p.yml").expect_err(broken);
+        assert!(matches!(error, ConfigError::Syntax { .. }), "{broken:?}: {error}");
+        assert!(!error.to_string().contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let deep = format!("storage: {}{}", "[".repeat(10_000), "]".repeat(10_000));
+    assert!(matches!(Config::parse(&deep, "p.yml"), Err(ConfigError::Syntax { .. })));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load(Path::new("/nonexistent/p.yml")).unwrap_err().to_string();
+    assert!(error.starts_with("/nonexistent/p.yml: "), "{error}");
 }

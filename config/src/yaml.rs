@@ -1,57 +1,86 @@
-//! The configuration as YAML with defaults filled in, in the field order of Prometheus.
+//! The configuration in force as YAML, for `status/config`: Prometheus's fields in Prometheus's order, defaults filled in,
+//! limits that are not set left out.
 
 use std::collections::BTreeMap;
 
+use model::format_duration;
 use serde::Serialize;
 
-use crate::duration::Text;
-use crate::size;
-use crate::{Config, Limits, ScrapeConfig};
+use crate::scrape::{GlobalConfig, HttpSdConfig, Limits, ScrapeConfig, TargetGroup};
+use crate::{Config, size};
+
+/// Writes `config`; reading the text gives the same configuration.
+pub(crate) fn write(config: &Config) -> String {
+    let file = FileYaml {
+        global: global(&config.global),
+        scrape_configs: config.scrape_configs.iter().map(job).collect(),
+    };
+    serde_saphyr::to_string(&file).expect("strings, numbers, lists and maps can be written")
+}
 
 #[derive(Serialize)]
 struct FileYaml<'a> {
     global: GlobalYaml<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    scrape_configs: Vec<ScrapeYaml<'a>>,
+    scrape_configs: Vec<JobYaml<'a>>,
 }
 
 #[derive(Serialize)]
 struct GlobalYaml<'a> {
-    scrape_interval: Text,
-    scrape_timeout: Text,
-    evaluation_interval: Text,
+    scrape_interval: String,
+    scrape_timeout: String,
+    evaluation_interval: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    external_labels: BTreeMap<&'a str, &'a str>,
+    external_labels: BTreeMap<&'a str, String>,
     #[serde(flatten)]
-    limits: BTreeMap<&'static str, Number>,
+    limits: LimitsYaml,
+    extra_scrape_metrics: bool,
 }
 
 #[derive(Serialize)]
-struct ScrapeYaml<'a> {
+struct JobYaml<'a> {
     job_name: &'a str,
     honor_labels: bool,
     honor_timestamps: bool,
     track_timestamps_staleness: bool,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     params: &'a BTreeMap<String, Vec<String>>,
-    scrape_interval: Text,
-    scrape_timeout: Text,
+    scrape_interval: String,
+    scrape_timeout: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fallback_scrape_protocol: Option<&'static str>,
     metrics_path: &'a str,
     scheme: &'a str,
     enable_compression: bool,
-    extra_scrape_metrics: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fallback_scrape_protocol: Option<&'a str>,
     #[serde(flatten)]
-    limits: BTreeMap<&'static str, Number>,
+    limits: LimitsYaml,
+    extra_scrape_metrics: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    static_configs: Vec<StaticYaml<'a>>,
+    static_configs: Vec<GroupYaml<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     http_sd_configs: Vec<HttpSdYaml<'a>>,
 }
 
 #[derive(Serialize)]
-struct StaticYaml<'a> {
+struct LimitsYaml {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_size_limit: Option<String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    sample_limit: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    target_limit: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    label_limit: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    label_name_length_limit: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    label_value_length_limit: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    keep_dropped_targets: u64,
+}
+
+#[derive(Serialize)]
+struct GroupYaml<'a> {
     targets: &'a [String],
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: &'a BTreeMap<String, String>,
@@ -60,77 +89,63 @@ struct StaticYaml<'a> {
 #[derive(Serialize)]
 struct HttpSdYaml<'a> {
     url: &'a str,
-    refresh_interval: Text,
+    refresh_interval: String,
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Number {
-    Count(u64),
-    Size(String),
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
-/// The limits that are set.
-fn limits(limits: &Limits) -> BTreeMap<&'static str, Number> {
-    let mut fields = BTreeMap::new();
-    if limits.body_bytes_max > 0 {
-        fields.insert("body_size_limit", Number::Size(size::format(limits.body_bytes_max)));
+fn global(global: &GlobalConfig) -> GlobalYaml<'_> {
+    // A dollar sign would be read as the start of a variable.
+    let labels = global.external_labels.iter();
+    GlobalYaml {
+        scrape_interval: format_duration(global.scrape_interval),
+        scrape_timeout: format_duration(global.scrape_timeout),
+        evaluation_interval: format_duration(global.evaluation_interval),
+        external_labels: labels.map(|l| (l.name, l.value.replace('$', "$$"))).collect(),
+        limits: limits(&global.limits),
+        extra_scrape_metrics: global.extra_scrape_metrics,
     }
-    for (name, value) in [
-        ("sample_limit", limits.samples_max),
-        ("target_limit", limits.targets_max),
-        ("label_limit", limits.labels_max),
-        ("label_name_length_limit", limits.label_name_bytes_max),
-        ("label_value_length_limit", limits.label_value_bytes_max),
-        ("keep_dropped_targets", limits.dropped_targets_max),
-    ] {
-        if value > 0 {
-            fields.insert(name, Number::Count(value));
-        }
-    }
-    fields
 }
 
-fn scrape(job: &ScrapeConfig) -> ScrapeYaml<'_> {
-    ScrapeYaml {
+fn job(job: &ScrapeConfig) -> JobYaml<'_> {
+    JobYaml {
         job_name: &job.job_name,
         honor_labels: job.honor_labels,
         honor_timestamps: job.honor_timestamps,
         track_timestamps_staleness: job.track_timestamps_staleness,
         params: &job.params,
-        scrape_interval: Text(job.scrape_interval),
-        scrape_timeout: Text(job.scrape_timeout),
+        scrape_interval: format_duration(job.scrape_interval),
+        scrape_timeout: format_duration(job.scrape_timeout),
+        fallback_scrape_protocol: job.fallback_scrape_protocol.map(|protocol| protocol.as_str()),
         metrics_path: &job.metrics_path,
         scheme: &job.scheme,
         enable_compression: job.enable_compression,
-        extra_scrape_metrics: job.extra_scrape_metrics,
-        fallback_scrape_protocol: job.fallback_scrape_protocol.as_deref(),
         limits: limits(&job.limits),
-        static_configs: job
-            .static_configs
-            .iter()
-            .map(|group| StaticYaml { targets: &group.targets, labels: &group.labels })
-            .collect(),
-        http_sd_configs: job
-            .http_sd_configs
-            .iter()
-            .map(|sd| HttpSdYaml { url: &sd.url, refresh_interval: Text(sd.refresh_interval) })
-            .collect(),
+        extra_scrape_metrics: job.extra_scrape_metrics,
+        static_configs: job.static_configs.iter().map(group).collect(),
+        http_sd_configs: job.http_sd_configs.iter().map(http_sd).collect(),
     }
 }
 
-/// Writes `config`.
-pub(crate) fn write(config: &Config) -> String {
-    let global = &config.global;
-    let file = FileYaml {
-        global: GlobalYaml {
-            scrape_interval: Text(global.scrape_interval),
-            scrape_timeout: Text(global.scrape_timeout),
-            evaluation_interval: Text(global.evaluation_interval),
-            external_labels: global.external_labels.iter().map(|l| (l.name, l.value)).collect(),
-            limits: limits(&global.limits),
-        },
-        scrape_configs: config.scrape_configs.iter().map(scrape).collect(),
-    };
-    serde_saphyr::to_string(&file).expect("our own types serialize")
+fn limits(limits: &Limits) -> LimitsYaml {
+    LimitsYaml {
+        body_size_limit: (limits.body_bytes_max > 0).then(|| size::format(limits.body_bytes_max)),
+        sample_limit: limits.samples_max,
+        target_limit: limits.targets_max,
+        label_limit: limits.labels_max,
+        label_name_length_limit: limits.label_name_bytes_max,
+        label_value_length_limit: limits.label_value_bytes_max,
+        keep_dropped_targets: limits.dropped_targets_max,
+    }
+}
+
+fn group(group: &TargetGroup) -> GroupYaml<'_> {
+    GroupYaml { targets: &group.targets, labels: &group.labels }
+}
+
+fn http_sd(config: &HttpSdConfig) -> HttpSdYaml<'_> {
+    HttpSdYaml { url: &config.url, refresh_interval: format_duration(config.refresh_interval) }
 }

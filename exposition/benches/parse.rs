@@ -40,7 +40,7 @@ fn histogram(out: &mut Vec<u8>, family: u32) {
         let labels = [("handler", "/api/v1/query"), ("le", le)];
         encoder.sample(&bucket, &labels, f64::from(u32::try_from(i).unwrap_or(0) * 1000), None);
     }
-    encoder.sample(&format!("{name}_sum"), &[("handler", "/api/v1/query")], 1234.567_891, None);
+    encoder.sample(&format!("{name}_sum"), &[("handler", "/api/v1/query")], 0.567_891, None);
     encoder.sample(&format!("{name}_count"), &[("handler", "/api/v1/query")], 5000.0, None);
 }
 

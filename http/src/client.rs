@@ -1,6 +1,6 @@
 //! The asking side: GET with a time limit on the whole request and a byte limit on the body.
 
-use std::fmt::Write;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use axum::http::uri::InvalidUri;
@@ -72,8 +72,9 @@ impl Response {
     }
 }
 
-/// Why there is no answer.
+/// Why there is no answer. Where Go's client has words for it, they are Go's: people search for them.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FetchError {
     /// The URL does not parse or is not `http`.
     #[error("invalid URL {url:?}: {reason}")]
@@ -86,7 +87,7 @@ pub enum FetchError {
     /// A header name or value is malformed.
     #[error("invalid header {0:?}")]
     InvalidHeader(String),
-    /// The whole did not finish in time; in Go's words, which people search for.
+    /// The whole did not finish in time.
     #[error("Get {url:?}: context deadline exceeded")]
     Timeout {
         /// The URL.
@@ -97,7 +98,7 @@ pub enum FetchError {
     Connection {
         /// The URL.
         url: String,
-        /// The causes, outermost first.
+        /// What happened.
         reason: String,
     },
     /// The body is larger than allowed.
@@ -116,6 +117,14 @@ pub enum FetchError {
     Redirects {
         /// The first URL.
         url: String,
+    },
+    /// Redirected to another host or port. A target must not choose for us whom to ask.
+    #[error("Get {url:?}: redirected to another host: {location:?}")]
+    RedirectedElsewhere {
+        /// The first URL.
+        url: String,
+        /// Where the answer points.
+        location: String,
     },
 }
 
@@ -146,12 +155,10 @@ impl Client {
     async fn follow(&self, request: &GetRequest<'_>) -> Result<Response, FetchError> {
         let mut uri = parse_url(request.url)?;
         for _ in 0..=REDIRECTS_MAX {
-            let answer = self.send(&uri, request).await?;
-            let (parts, body) = answer.into_parts();
-            let location =
-                parts.status.is_redirection().then(|| parts.headers.get(header::LOCATION));
-            if let Some(location) = location.flatten() {
-                uri = redirected(&uri, location)?;
+            let (parts, body) = self.send(&uri, request).await?.into_parts();
+            let location = parts.headers.get(header::LOCATION);
+            if let Some(location) = location.filter(|_| is_redirect(parts.status)) {
+                uri = redirected(&uri, location, request.url)?;
                 continue;
             }
             let body = read_body(body, &parts.headers, request).await?;
@@ -176,7 +183,10 @@ impl Client {
             url: String::from(request.url),
             reason: error.to_string(),
         })?;
-        self.inner.request(message).await.map_err(|error| connection(request.url, &error))
+        self.inner.request(message).await.map_err(|error| {
+            let dialing = error.is_connect().then(|| uri.authority().map_or("", |a| a.as_str()));
+            connection(request.url, dialing, &error)
+        })
     }
 }
 
@@ -192,18 +202,30 @@ fn parse_url(url: &str) -> Result<Uri, FetchError> {
     Ok(uri)
 }
 
-/// Where `location` leads from `from`: absolute, or a path on the same host.
-fn redirected(from: &Uri, location: &HeaderValue) -> Result<Uri, FetchError> {
-    let invalid = |reason: &str| FetchError::InvalidUrl {
-        url: String::from_utf8_lossy(location.as_bytes()).into_owned(),
-        reason: String::from(reason),
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// Where `location` leads from `from`: absolute or relative, on the same host and port. `asked` is the URL that it all
+/// began with.
+fn redirected(from: &Uri, location: &HeaderValue, asked: &str) -> Result<Uri, FetchError> {
+    let text = String::from_utf8_lossy(location.as_bytes()).into_owned();
+    let authority = from.authority().map_or("", |authority| authority.as_str());
+    let to = if text.starts_with('/') && !text.starts_with("//") {
+        parse_url(&format!("http://{authority}{text}"))?
+    } else if let Some(rest) = text.strip_prefix("//") {
+        parse_url(&format!("http://{rest}"))?
+    } else if text.contains("://") {
+        parse_url(&text)?
+    } else {
+        let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+        parse_url(&format!("http://{authority}{folder}/{text}"))?
     };
-    let location = location.to_str().map_err(|_| invalid("redirect to a malformed URL"))?;
-    if !location.starts_with('/') || location.starts_with("//") {
-        return parse_url(location);
+    let place = |uri: &Uri| (uri.host().map(str::to_ascii_lowercase), uri.port_u16().unwrap_or(80));
+    if place(&to) != place(from) {
+        return Err(FetchError::RedirectedElsewhere { url: String::from(asked), location: text });
     }
-    let authority = from.authority().ok_or_else(|| invalid("redirect without a host"))?;
-    parse_url(&format!("http://{authority}{location}"))
+    Ok(to)
 }
 
 async fn read_body(
@@ -220,7 +242,7 @@ async fn read_body(
         bytes.reserve(length.min(1 << 20));
     }
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| connection(request.url, &error))?;
+        let frame = frame.map_err(|error| connection(request.url, None, &error))?;
         let Ok(chunk) = frame.into_data() else { continue };
         if bytes.len() + chunk.len() > request.body_bytes_max {
             return Err(FetchError::BodyTooLarge);
@@ -243,17 +265,29 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The innermost causes say what happened ("connection refused"); the outer ones only where.
-fn connection(url: &str, error: &(dyn std::error::Error + 'static)) -> FetchError {
-    let mut reason = String::new();
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if !reason.is_empty() {
-            reason.push_str(": ");
-        }
-        let _ = write!(reason, "{error}");
-        cause = error.source();
+/// The innermost cause says what happened ("connection refused"), the others only where; `dialing` is the host and port
+/// if no connection came about.
+fn connection(
+    url: &str,
+    dialing: Option<&str>,
+    error: &(dyn std::error::Error + 'static),
+) -> FetchError {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
     }
+    let system = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    let what = match system {
+        Some(ErrorKind::ConnectionRefused) => String::from("connect: connection refused"),
+        Some(ErrorKind::HostUnreachable) => String::from("connect: no route to host"),
+        Some(ErrorKind::NetworkUnreachable) => String::from("connect: network is unreachable"),
+        Some(ErrorKind::ConnectionReset) => String::from("connection reset by peer"),
+        _ => cause.to_string(),
+    };
+    let reason = match dialing {
+        Some(authority) => format!("dial tcp {authority}: {what}"),
+        None => what,
+    };
     FetchError::Connection { url: String::from(url), reason }
 }
 
@@ -312,6 +346,26 @@ mod tests {
         assert!(matches!(endless, Err(FetchError::Redirects { .. })));
     }
 
+    #[test]
+    fn redirects_stay_on_the_host() {
+        let from = parse_url("http://host:81/a/b?x=1").unwrap();
+        for (location, expected) in [
+            ("/c?d", Some("http://host:81/c?d")),
+            ("c", Some("http://host:81/a/c")),
+            ("http://HOST:81/c", Some("http://HOST:81/c")),
+            ("//host:81/c", Some("http://host:81/c")),
+            ("http://host/c", None),
+            ("//other:81/c", None),
+            ("http://other:81/", None),
+            ("https://host:81/", None),
+            ("", Some("http://host:81/a/")),
+        ] {
+            let to = redirected(&from, &HeaderValue::from_static(location), "asked").ok();
+            let to = to.map(|uri| uri.to_string());
+            assert_eq!(to.as_deref(), expected, "{location}");
+        }
+    }
+
     #[tokio::test]
     async fn failures_say_what_happened() {
         let client = Client::new(ClientOptions::default());
@@ -320,8 +374,11 @@ mod tests {
             format!("http://{}/metrics", listener.local_addr().unwrap())
         };
         let refused = client.get(request(&closed)).await.unwrap_err().to_string();
-        assert!(refused.starts_with(&format!("Get {closed:?}: ")), "{refused}");
-        assert!(refused.to_lowercase().contains("connection refused"), "{refused}");
+        let authority = closed.trim_start_matches("http://").trim_end_matches("/metrics");
+        assert_eq!(
+            refused,
+            format!("Get {closed:?}: dial tcp {authority}: connect: connection refused")
+        );
         for url in ["https://x/", "x", "http://", "ftp://x/"] {
             let error = client.get(request(url)).await;
             assert!(matches!(error, Err(FetchError::InvalidUrl { .. })), "{url}: {error:?}");

@@ -6,6 +6,7 @@
 mod client;
 mod gzip;
 mod listener;
+mod timed_body;
 
 pub use client::{Client, ClientOptions, FetchError, GetRequest, Response};
 pub use listener::{HttpError, Limits, bind, serve};

@@ -14,18 +14,24 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+use crate::timed_body::TimedBody;
+
 /// Answers shorter than this many bytes are not worth compressing.
 const COMPRESSION_BYTES_MIN: u16 = 1024;
 /// Pause after a failed accept: out of descriptors, most likely, so trying at once would only spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// The smallest buffer that hyper works with.
+const HEADER_BYTES_MIN: usize = 8 << 10;
 
 /// Bounds of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +40,12 @@ pub struct Limits {
     pub connections_max: usize,
     /// Time for a client to send the headers of a request, and to stay idle between requests.
     pub header_read_timeout: Duration,
-    /// Bytes of headers of a request.
+    /// Bytes of headers of a request; at least 8 KiB are allowed.
     pub header_bytes_max: usize,
     /// Bytes of the body of a request.
     pub body_bytes_max: usize,
+    /// Time for a client to send the body of a request.
+    pub body_read_timeout: Duration,
     /// Time for open requests to finish once the server stops.
     pub drain_timeout: Duration,
 }
@@ -49,6 +57,7 @@ impl Default for Limits {
             header_read_timeout: Duration::from_secs(30),
             header_bytes_max: 64 << 10,
             body_bytes_max: 32 << 20,
+            body_read_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(15),
         }
     }
@@ -56,6 +65,7 @@ impl Default for Limits {
 
 /// Why a listener does not work.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HttpError {
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
@@ -94,20 +104,18 @@ pub async fn serve(
     let app = layered(router, limits);
     let slots = Arc::new(Semaphore::new(limits.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
     let graceful = GracefulShutdown::new();
+    let cut_off = CancellationToken::new();
     loop {
-        let slot = tokio::select! {
-            () = shutdown.cancelled() => break,
-            slot = Arc::clone(&slots).acquire_owned() => slot.expect("the semaphore is never closed"),
-        };
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &slots) => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, slot)) => {
                 let connection = graceful.watch(connection(stream, app.clone(), limits));
+                let cut_off = cut_off.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = connection.await {
+                    if let Some(Err(error)) = cut_off.run_until_cancelled(connection).await {
                         tracing::debug!(%error, "connection ended early");
                     }
                     drop(slot);
@@ -121,9 +129,20 @@ pub async fn serve(
     }
     drop(listener);
     if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests were still open after {:?} and are cut off", limits.drain_timeout);
+        tracing::warn!(waited = ?limits.drain_timeout, "requests are still open and are cut off");
     }
+    cut_off.cancel();
     Ok(())
+}
+
+/// Waits for a free slot, then for a connection: what is too many stays in the kernel's queue.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, slot))
 }
 
 fn layered(router: Router, limits: Limits) -> Router {
@@ -134,7 +153,12 @@ fn layered(router: Router, limits: Limits) -> Router {
     };
     router
         .layer(DefaultBodyLimit::max(limits.body_bytes_max))
-        .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSION_BYTES_MIN)))
+        .layer(
+            // The lowest level is several times as fast and costs little on repetitive JSON.
+            CompressionLayer::new()
+                .quality(CompressionLevel::Fastest)
+                .compress_when(SizeAbove::new(COMPRESSION_BYTES_MIN)),
+        )
         .layer(CatchPanicLayer::new())
         .layer(set(nosniff))
         .layer(set(no_frames))
@@ -159,18 +183,21 @@ fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot disable Nagle's algorithm");
     }
-    let service = app.map_request(|request: Request<Incoming>| request.map(Body::new));
+    let timeout = limits.body_read_timeout;
+    let service = app.map_request(move |request: Request<Incoming>| {
+        request.map(|body| Body::new(TimedBody::new(body, timeout)))
+    });
     http1::Builder::new()
         // Without a timer the timeout below would silently not exist.
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_read_timeout)
-        .max_buf_size(limits.header_bytes_max)
+        .max_buf_size(limits.header_bytes_max.max(HEADER_BYTES_MIN))
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::get;
+    use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -248,5 +275,62 @@ mod tests {
         let answer = client.await.unwrap();
         assert!(answer.ends_with("done"), "{answer}");
         served.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn requests_that_do_not_finish_are_cut_off() {
+        let limits = Limits { drain_timeout: Duration::from_millis(20), ..Limits::default() };
+        let (entered, mut inside) = tokio::sync::mpsc::channel(1);
+        let hangs = move || {
+            let entered = entered.clone();
+            async move {
+                entered.send(()).await.unwrap();
+                std::future::pending::<()>().await;
+            }
+        };
+        let (address, shutdown, served) = start(Router::new().route("/", get(hangs)), limits).await;
+        let client =
+            tokio::spawn(async move { ask(address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await });
+        inside.recv().await.unwrap();
+        shutdown.cancel();
+        served.await.unwrap().unwrap();
+        assert_eq!(client.await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_bound_wait_their_turn() {
+        let limits = Limits { connections_max: 1, ..Limits::default() };
+        let (address, _shutdown, _served) =
+            start(Router::new().route("/", get(|| async { "fine" })), limits).await;
+        let first = TcpStream::connect(address).await.unwrap();
+        let waiting = tokio::spawn(async move {
+            ask(address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await
+        });
+        drop(first);
+        assert!(waiting.await.unwrap().ends_with("fine"));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_fails_the_request() {
+        let limits = Limits { body_read_timeout: Duration::from_millis(20), ..Limits::default() };
+        let router = Router::new().route("/", post(|body: String| async move { body }));
+        let (address, _shutdown, _served) = start(router, limits).await;
+        let answer = ask(address, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc");
+        let answer = answer.await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn large_answers_are_compressed_for_those_who_ask() {
+        let router = Router::new().route("/", get(|| async { "x".repeat(2_000) }));
+        let (address, _shutdown, _served) = start(router, Limits::default()).await;
+        let request = |headers: &str| {
+            format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n")
+        };
+        let plain = ask(address, &request("")).await;
+        assert!(plain.len() > 2_000 && !plain.contains("content-encoding"), "{plain}");
+        let packed = ask(address, &request("Accept-Encoding: gzip\r\n")).await;
+        assert!(packed.len() < 1_000 && packed.contains("content-encoding: gzip"), "{packed}");
+        assert!(packed.contains("vary: accept-encoding"), "{packed}");
     }
 }

@@ -1,8 +1,13 @@
 //! PromQL: text to tree, tree to answer.
 
 pub mod ast;
+mod eval;
 pub mod parse;
 mod print;
 pub mod quote;
 pub mod value;
 mod walk;
+
+pub use eval::{Engine, EngineOptions, ExecutionError, InvalidQuery, QueryFailure, QueryOptions};
+pub use parse::{ParseErrors, ParseOptions, parse};
+pub use value::{MatrixSeries, QueryResult, Value, VectorSample};

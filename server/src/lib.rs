@@ -1,1 +1,14 @@
-//! placeholder
+//! The server: scrapes into the store and answers the Prometheus HTTP API from it.
+//!
+//! [`run`] owns the life of the process: what is opened in which order, and how it stops. Only this crate writes the JSON
+//! of the Prometheus API.
+
+mod api;
+mod front_page;
+mod metrics;
+mod queries;
+mod routes;
+mod run;
+mod state;
+
+pub use run::{Config, ConfigSource, Error, run};

@@ -1,1 +1,38 @@
-fn main() {}
+//! The one binary: with no subcommand everything that makes sense on this machine, otherwise one daemon.
+//!
+//! `main` parses, runs, and turns an error into one line on stderr and an exit code; nothing else exits.
+
+mod all_in_one;
+mod collectors;
+mod flags;
+mod logging;
+mod serve;
+mod signals;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::flags::{Cli, Command};
+
+fn main() -> ExitCode {
+    let matches = Cli::command().get_matches();
+    let result = Cli::from_arg_matches(&matches).map_err(anyhow::Error::from).and_then(|cli| {
+        match &cli.command {
+            Some(Command::Server(server)) => {
+                let given = matches.subcommand().map_or(&matches, |(_, matches)| matches);
+                serve::server(server, flags::values("server", given))
+            }
+            None => all_in_one::run(&cli.here, flags::values("", &matches)),
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The one place for it: whatever went wrong, its causes on one line.
+            let _ = writeln!(std::io::stderr(), "sextant: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

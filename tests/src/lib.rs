@@ -1,1 +1,12 @@
-//! placeholder
+//! What the tests of the whole workspace share.
+//!
+//! [`memory_store`] is the store that is right because it is simple; others are compared with it.
+//! [`promqltest`] runs scripts in Prometheus's test language against a store and the engine.
+//! [`tidy`] holds the workspace to its own rules. [`harness`] starts the binary and talks to it.
+//! The tests themselves are the targets under `tests/`; nothing here is shipped.
+
+pub mod conformance;
+pub mod harness;
+pub mod memory_store;
+pub mod promqltest;
+pub mod tidy;

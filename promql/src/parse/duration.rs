@@ -2,7 +2,7 @@
 
 use nom::Parser;
 use nom::combinator::cut;
-use nom::sequence::{delimited, pair, separated_pair};
+use nom::sequence::{delimited, pair};
 
 use super::error::ParseErrorKind;
 use super::number;
@@ -15,7 +15,7 @@ const SECONDS_MAX: f64 = (1_u64 << 63) as f64 / 1e9;
 
 /// A duration with operators in it.
 pub(super) fn duration(input: Tokens<'_>) -> Parsed<'_, DurationExpr> {
-    operators(&Durations, input).map(|(rest, tree)| (rest, tree.root))
+    operators(&Durations, input).map(|(rest, tree)| (rest, *tree.root))
 }
 
 /// What brackets hold on either side of the colon: a duration that, where it is known, is positive.
@@ -36,11 +36,11 @@ pub(super) fn offset(input: Tokens<'_>) -> Parsed<'_, DurationExpr> {
         if Sign::of(unsigned.next()).is_none() {
             let (rest, operand) = Durations.operand(unsigned)?;
             let signed = Durations.sign(&rest, sign, operand)?;
-            return Ok((rest, as_seconds(signed.root)));
+            return Ok((rest, as_seconds(*signed.root)));
         }
     } else if first.kind != TokenKind::LeftParen {
         let (rest, operand) = Durations.operand(input)?;
-        return Ok((rest, as_seconds(operand.root)));
+        return Ok((rest, as_seconds(*operand.root)));
     }
     let (rest, duration) = duration(input)?;
     Ok((rest, as_seconds(duration)))
@@ -128,9 +128,9 @@ impl Grammar for Durations {
             }
         }
         let span = Span { start: left.root.span.start, end: right.root.span.end };
-        Tree::join(left, right, input, span, |left, right| {
-            let (left, right) = (Box::new(left), Box::new(right));
-            DurationExpr { kind: DurationKind::Binary { op, left, right }, span }
+        Tree::join(left, right, input, span, |left, right| DurationExpr {
+            kind: DurationKind::Binary { op, left, right },
+            span,
         })
     }
 
@@ -152,7 +152,7 @@ impl Grammar for Durations {
             }
             let span = Span { start: sign.span.start, end: operand.root.span.end };
             return operand.wrap(input, span, |inner| DurationExpr {
-                kind: DurationKind::Negate(Box::new(inner)),
+                kind: DurationKind::Negate(inner),
                 span,
             });
         };
@@ -195,10 +195,8 @@ fn parenthesised<'q>(durations: &Durations, input: Tokens<'q>) -> Parsed<'q, Tre
         return Ok((rest, tree));
     }
     let span = input.span_to(&rest);
-    let tree = tree.wrap(&input, span, |inner| DurationExpr {
-        kind: DurationKind::Paren(Box::new(inner)),
-        span,
-    })?;
+    let tree =
+        tree.wrap(&input, span, |inner| DurationExpr { kind: DurationKind::Paren(inner), span })?;
     Ok((rest, tree))
 }
 
@@ -215,16 +213,16 @@ fn extreme<'q>(
     kind: fn(Box<DurationExpr>, Box<DurationExpr>) -> DurationKind,
     input: Tokens<'q>,
 ) -> Parsed<'q, Tree<DurationExpr>> {
-    let argument = || nested(|input| operators(durations, input));
-    let (rest, (left, right)) = delimited(
-        cut(token(TokenKind::LeftParen)),
-        separated_pair(argument(), cut(token(TokenKind::Comma)), argument()),
-        cut(token(TokenKind::RightParen)),
-    )
-    .parse(input.advance())?;
+    // One after the other rather than combined: every combinator around an argument deepens the stack.
+    let mut argument = nested(|input| operators(durations, input));
+    let (rest, _) = cut(token(TokenKind::LeftParen)).parse(input.advance())?;
+    let (rest, left) = argument(rest)?;
+    let (rest, _) = cut(token(TokenKind::Comma)).parse(rest)?;
+    let (rest, right) = argument(rest)?;
+    let (rest, _) = cut(token(TokenKind::RightParen)).parse(rest)?;
     let span = input.span_to(&rest);
     let tree = Tree::join(left.nested(), right, &input, span, |left, right| DurationExpr {
-        kind: kind(Box::new(left), Box::new(right)),
+        kind: kind(left, right),
         span,
     })?;
     Ok((rest, tree))

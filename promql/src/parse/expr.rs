@@ -4,7 +4,7 @@
 
 use nom::Parser;
 use nom::combinator::{cut, opt};
-use nom::sequence::{delimited, pair};
+use nom::sequence::delimited;
 
 use super::error::ParseErrorKind;
 use super::functions::function;
@@ -63,14 +63,13 @@ impl Grammar for Expressions {
         let span = Span { start: left.root.span().start, end: right.root.span().end };
         let ModifiedOperator { op, modifiers: Modifiers { return_bool, mut matching } } = infix;
         let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
-        if fills && !input.options.binop_fill {
+        if fills && !input.options().binop_fill {
             return Err(input.refuse(span, ParseErrorKind::ExperimentalFill));
         }
         if op.is_set() && matching.cardinality == Cardinality::OneToOne {
             matching.cardinality = Cardinality::ManyToMany;
         }
         Tree::join(left, right, input, span, |left, right| {
-            let (left, right) = (Box::new(left), Box::new(right));
             Expr::Binary(Binary { op, left, right, return_bool, matching: Some(matching), span })
         })
     }
@@ -82,7 +81,7 @@ impl Grammar for Expressions {
         mut operand: Tree<Expr>,
     ) -> Result<Tree<Expr>, Refusal> {
         // A signed number is a number.
-        if let Expr::Number(number) = &mut operand.root {
+        if let Expr::Number(number) = &mut *operand.root {
             number.span.start = sign.span.start;
             if sign.negate {
                 number.value = -number.value;
@@ -90,41 +89,42 @@ impl Grammar for Expressions {
             return Ok(operand);
         }
         let span = Span { start: sign.span.start, end: operand.root.span().end };
-        operand.wrap(input, span, |expr| {
-            Expr::Unary(Unary { negate: sign.negate, expr: Box::new(expr), span })
-        })
+        operand.wrap(input, span, |expr| Expr::Unary(Unary { negate: sign.negate, expr, span }))
     }
 }
 
 /// An operand without a sign and without what may follow it.
 fn operand(input: Tokens<'_>) -> Parsed<'_, Tree<Expr>> {
     match (input.kind(), input.second_kind()) {
-        (TokenKind::Number | TokenKind::Duration, _) => {
-            let (rest, number) = number_literal(input)?;
-            Ok((rest, Tree::leaf(Expr::Number(number))))
-        }
-        (TokenKind::String, _) => {
-            let next = input.next();
-            let Unquoted { text, bytes } = unquote(input.text(next));
-            let literal = StringLiteral { value: text, bytes, span: next.span };
-            Ok((input.advance(), Tree::leaf(Expr::String(literal))))
-        }
         (TokenKind::LeftParen, _) => parenthesised(input),
         (
             TokenKind::Aggregator(op),
             TokenKind::LeftParen | TokenKind::Keyword(Keyword::By | Keyword::Without),
         ) => aggregate(op, input),
         (TokenKind::Identifier | TokenKind::Special(_), TokenKind::LeftParen) => call(input),
-        (TokenKind::LeftBrace, _) => {
-            let (rest, selector) = vector_selector(input)?;
-            Ok((rest, Tree::leaf(Expr::Vector(selector))))
-        }
-        (kind, _) if kind.is_metric_name() => {
-            let (rest, selector) = vector_selector(input)?;
-            Ok((rest, Tree::leaf(Expr::Vector(selector))))
-        }
-        _ => Err(input.unexpected()),
+        _ => leaf(input),
     }
+}
+
+/// An operand with nothing below it.
+fn leaf(input: Tokens<'_>) -> Parsed<'_, Tree<Expr>> {
+    let (rest, expr) = match input.kind() {
+        TokenKind::Number | TokenKind::Duration => {
+            let (rest, number) = number_literal(input)?;
+            (rest, Expr::Number(number))
+        }
+        TokenKind::String => {
+            let next = input.next();
+            let Unquoted { text, bytes } = unquote(input.text(next));
+            let literal = StringLiteral { value: text, bytes, span: next.span };
+            (input.advance(), Expr::String(literal))
+        }
+        _ => {
+            let (rest, selector) = vector_selector(input)?;
+            (rest, Expr::Vector(selector))
+        }
+    };
+    Ok((rest, Tree::leaf(expr)))
 }
 
 /// A number or a duration, without a sign.
@@ -148,7 +148,7 @@ fn parenthesised(input: Tokens<'_>) -> Parsed<'_, Tree<Expr>> {
     )
     .parse(input)?;
     let span = input.span_to(&rest);
-    let tree = tree.wrap(&input, span, |expr| Expr::Paren(Paren { expr: Box::new(expr), span }))?;
+    let tree = tree.wrap(&input, span, |expr| Expr::Paren(Paren { expr, span }))?;
     Ok((rest, tree))
 }
 
@@ -160,7 +160,7 @@ fn call(input: Tokens<'_>) -> Parsed<'_, Tree<Expr>> {
     let Some(function) = function(text) else {
         return Err(input.refuse(name.span, ParseErrorKind::UnknownFunction(String::from(text))));
     };
-    if function.experimental && !input.options.experimental_functions {
+    if function.experimental && !input.options().experimental_functions {
         let kind = ParseErrorKind::ExperimentalFunction(String::from(text));
         return Err(input.refuse(name.span, kind));
     }
@@ -207,27 +207,37 @@ fn may_start_expression(kind: TokenKind) -> bool {
 }
 
 /// An aggregation operator, its arguments, and its grouping before or after them.
-fn aggregate<'q>(op: AggregateOp, input: Tokens<'q>) -> Parsed<'q, Tree<Expr>> {
-    let body = |input: Tokens<'q>| {
-        if input.kind() == TokenKind::LeftParen {
-            let (rest, args) = arguments(input)?;
-            let (rest, grouping) = opt(grouping_modifier).parse(rest)?;
-            Ok((rest, (grouping.unwrap_or_default(), args)))
-        } else {
-            pair(grouping_modifier, arguments).parse(input)
-        }
-    };
-    let (rest, (grouping, args)) = within("aggregation", "", body)(input.advance())?;
-    let span = input.span_to(&rest);
-    check_arguments(op, args.len(), input.options.experimental_functions)
+fn aggregate(op: AggregateOp, input: Tokens<'_>) -> Parsed<'_, Tree<Expr>> {
+    let (rest, (grouping, args)) = within("aggregation", "", aggregate_body)(input.advance())?;
+    let tree = aggregate_of(op, &input, input.span_to(&rest), grouping, args)?;
+    Ok((rest, tree))
+}
+
+fn aggregate_body(input: Tokens<'_>) -> Parsed<'_, (Grouping, Vec<Tree<Expr>>)> {
+    let (rest, before) = opt(grouping_modifier).parse(input)?;
+    let (rest, args) = arguments(rest)?;
+    if let Some(grouping) = before {
+        return Ok((rest, (grouping, args)));
+    }
+    let (rest, after) = opt(grouping_modifier).parse(rest)?;
+    Ok((rest, (after.unwrap_or_default(), args)))
+}
+
+fn aggregate_of(
+    op: AggregateOp,
+    input: &Tokens<'_>,
+    span: Span,
+    grouping: Grouping,
+    args: Vec<Tree<Expr>>,
+) -> Result<Tree<Expr>, Refusal> {
+    check_arguments(op, args.len(), input.options().experimental_functions)
         .map_err(|kind| input.refuse(span, kind))?;
-    let tree = Tree::gather(args, &input, span, |args| {
+    Tree::gather(args, input, span, |args| {
         let mut args = args.into_iter().map(Box::new).rev();
         let expr = args.next().expect("at least one argument was found");
         let Grouping { labels, without } = grouping;
         Expr::Aggregate(Aggregate { op, param: args.next(), expr, grouping: labels, without, span })
-    })?;
-    Ok((rest, tree))
+    })
 }
 
 fn check_arguments(op: AggregateOp, got: usize, experimental: bool) -> Result<(), ParseErrorKind> {

@@ -6,10 +6,10 @@
 
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take_till, take_while};
-use nom::character::complete::{char, multispace0, one_of};
-use nom::combinator::{opt, peek, recognize, value};
+use nom::character::complete::{char, multispace0};
+use nom::combinator::{not, recognize, value};
 use nom::multi::many0_count;
-use nom::sequence::{pair, preceded};
+use nom::sequence::{pair, preceded, terminated};
 use nom::{IResult, Parser};
 
 use super::error::{ParseError, ParseErrorKind};
@@ -116,12 +116,9 @@ impl<'q> Lexer<'q> {
     }
 
     fn in_expression(&mut self) -> Lexed {
-        if let Ok((rest, kind)) = operator(self.rest()) {
-            self.at = self.query.len() - rest.len();
-            return Ok(kind);
-        }
         let Some(c) = self.rest().chars().next() else { return self.end() };
         match c {
+            '=' | '!' | '<' | '>' | '+' | '-' | '*' | '/' | '%' | '^' | ',' | '@' => self.symbol(c),
             '0'..='9' => self.number(),
             '.' if self.rest().as_bytes().get(1).is_some_and(u8::is_ascii_digit) => self.number(),
             '"' | '\'' | '`' => self.string(c),
@@ -141,13 +138,19 @@ impl<'q> Lexer<'q> {
             }
             ']' if self.bracket_open => self.right_bracket(),
             ']' => Err(ParseErrorKind::UnopenedBracket),
-            '=' => Err(ParseErrorKind::CharacterAfter { after: '=', found: Some('~') }),
-            '!' => {
-                let found = self.rest().chars().nth(1);
-                Err(ParseErrorKind::CharacterAfter { after: '!', found })
-            }
             c => Err(ParseErrorKind::Character(c)),
         }
+    }
+
+    /// A symbol other than a bracket, as long as the rules have one.
+    fn symbol(&mut self, c: char) -> Lexed {
+        if let Ok((rest, kind)) = symbol(self.rest()) {
+            self.at = self.query.len() - rest.len();
+            return Ok(kind);
+        }
+        // `=~`, and `!` before anything but `=`.
+        let found = self.rest().chars().nth(1);
+        Err(ParseErrorKind::CharacterAfter { after: c, found })
     }
 
     fn in_braces(&mut self) -> Lexed {
@@ -194,12 +197,7 @@ impl<'q> Lexer<'q> {
                 Ok(TokenKind::Colon)
             }
             '(' | ')' => self.parenthesis(c),
-            '+' | '-' | '*' | '/' | '%' | '^' | ',' => {
-                let (_, kind) =
-                    operator(rest).map_err(|_| ParseErrorKind::CharacterInDuration(c))?;
-                self.at += 1;
-                Ok(kind)
-            }
+            '+' | '-' | '*' | '/' | '%' | '^' | ',' => self.symbol(c),
             'm' | 'M' | 'r' | 'R' | 's' | 'S' => {
                 self.duration_word().ok_or(ParseErrorKind::CharacterInDuration(c))
             }
@@ -345,12 +343,21 @@ fn blank(input: &str) -> IResult<&str, usize> {
     preceded(multispace0, many0_count(pair(comment, multispace0))).parse(input)
 }
 
-/// The symbols outside of braces that mean the same wherever they stand.
-fn operator(input: &str) -> IResult<&str, TokenKind> {
+/// The symbols outside of braces that mean the same wherever they stand; common ones come first.
+fn symbol(input: &str) -> IResult<&str, TokenKind> {
     const fn op(op: BinaryOp) -> TokenKind {
         TokenKind::Operator(op)
     }
     alt((
+        value(TokenKind::Comma, char(',')),
+        alt((
+            value(op(BinaryOp::Add), char('+')),
+            value(op(BinaryOp::Sub), char('-')),
+            value(op(BinaryOp::Mul), char('*')),
+            value(op(BinaryOp::Div), char('/')),
+            value(op(BinaryOp::Mod), char('%')),
+            value(op(BinaryOp::Pow), char('^')),
+        )),
         alt((
             value(op(BinaryOp::Equal), tag("==")),
             value(op(BinaryOp::NotEqual), tag("!=")),
@@ -361,29 +368,10 @@ fn operator(input: &str) -> IResult<&str, TokenKind> {
             value(op(BinaryOp::TrimLower), tag(">/")),
             value(op(BinaryOp::Greater), tag(">")),
         )),
-        alt((
-            value(op(BinaryOp::Add), char('+')),
-            value(op(BinaryOp::Sub), char('-')),
-            value(op(BinaryOp::Mul), char('*')),
-            value(op(BinaryOp::Div), char('/')),
-            value(op(BinaryOp::Mod), char('%')),
-            value(op(BinaryOp::Pow), char('^')),
-        )),
-        value(TokenKind::Comma, char(',')),
         value(TokenKind::At, char('@')),
-        assign,
+        value(TokenKind::Assign, terminated(char('='), not(char('~')))),
     ))
     .parse(input)
-}
-
-/// `=`, which only `=` and `~` cannot follow.
-fn assign(input: &str) -> IResult<&str, TokenKind> {
-    let (rest, _) = char('=').parse(input)?;
-    let (_, follower) = opt(peek(one_of("~"))).parse(rest)?;
-    match follower {
-        None => Ok((rest, TokenKind::Assign)),
-        Some(_) => Err(nom::Err::Error(nom::error::Error::new(input, nom::error::ErrorKind::Not))),
-    }
 }
 
 /// The characters at the start of `text` that are all `accepted`.

@@ -22,7 +22,7 @@ mod token;
 
 use model::Matcher;
 
-use self::token::{Fault, Parsed, TokenKind, Tokens};
+use self::token::{Fault, Parsed, Source, TokenKind, Tokens};
 use crate::ast::{Expr, Span};
 
 pub use self::error::{Bound, ParseError, ParseErrorKind, ParseErrors, Place, Position};
@@ -63,7 +63,7 @@ impl ParseOptions {
 pub fn parse(query: &str, options: &ParseOptions) -> Result<Expr, ParseErrors> {
     let mut expr = read(query, options, |input| {
         let (rest, tree) = expr::expression(input)?;
-        Ok((rest, tree.root))
+        Ok((rest, *tree.root))
     })?;
     match ParseErrors::from_all(check::check(query, &mut expr)) {
         None => Ok(expr),
@@ -95,7 +95,8 @@ fn read<T>(
         return Err(ParseError::new(text, Span::default(), kind).into());
     }
     let (tokens, lexical) = lex::lex(text);
-    let input = Tokens::new(&tokens, text, options);
+    let source = Source { query: text, options };
+    let input = Tokens::new(&tokens, &source);
     if input.kind() == TokenKind::End {
         return Err(ParseError::new(text, Span::default(), ParseErrorKind::NoExpression).into());
     }

@@ -12,10 +12,10 @@ use crate::ast::{BinaryOp, Span};
 /// Whoever recurses over a tree without further ado, as the compiler's `Drop`, recurses as deep as this.
 pub const HEIGHT_MAX: usize = 2_000;
 
-/// A tree with its measures.
+/// A tree with its measures. Boxed, since it is passed through many hands before it finds its place.
 #[derive(Debug)]
 pub(super) struct Tree<T> {
-    pub(super) root: T,
+    pub(super) root: Box<T>,
     /// Steps down to the farthest leaf.
     height: usize,
     /// The same, but steps to left operands are free.
@@ -24,8 +24,8 @@ pub(super) struct Tree<T> {
 
 impl<T> Tree<T> {
     /// A tree of one node.
-    pub(super) const fn leaf(root: T) -> Self {
-        Self { root, height: 0, depth: 0 }
+    pub(super) fn leaf(root: T) -> Self {
+        Self { root: Box::new(root), height: 0, depth: 0 }
     }
 
     /// The tree as a left operand that is not free.
@@ -38,9 +38,13 @@ impl<T> Tree<T> {
         self,
         input: &Tokens<'_>,
         span: Span,
-        over: impl FnOnce(T) -> U,
+        over: impl FnOnce(Box<T>) -> U,
     ) -> Result<Tree<U>, Refusal> {
-        let tree = Tree { root: over(self.root), height: self.height + 1, depth: self.depth + 1 };
+        let tree = Tree {
+            root: Box::new(over(self.root)),
+            height: self.height + 1,
+            depth: self.depth + 1,
+        };
         tree.bounded(input, span)
     }
 
@@ -50,11 +54,11 @@ impl<T> Tree<T> {
         right: Self,
         input: &Tokens<'_>,
         span: Span,
-        over: impl FnOnce(T, T) -> U,
+        over: impl FnOnce(Box<T>, Box<T>) -> U,
     ) -> Result<Tree<U>, Refusal> {
         let height = left.height.max(right.height) + 1;
         let depth = left.depth.max(right.depth + 1);
-        let tree = Tree { root: over(left.root, right.root), height, depth };
+        let tree = Tree { root: Box::new(over(left.root, right.root)), height, depth };
         tree.bounded(input, span)
     }
 
@@ -67,7 +71,7 @@ impl<T> Tree<T> {
     ) -> Result<Tree<U>, Refusal> {
         let height = trees.iter().map(|tree| tree.height + 1).max().unwrap_or_default();
         let depth = trees.iter().map(|tree| tree.depth + 1).max().unwrap_or_default();
-        let root = over(trees.into_iter().map(|tree| tree.root).collect());
+        let root = Box::new(over(trees.into_iter().map(|tree| *tree.root).collect()));
         Tree { root, height, depth }.bounded(input, span)
     }
 
@@ -182,34 +186,63 @@ pub(super) fn operators<'q, G: Grammar>(
     grammar: &G,
     mut input: Tokens<'q>,
 ) -> Parsed<'q, Tree<G::Node>> {
-    let mut complete: Vec<Tree<G::Node>> = Vec::new();
-    let mut pending: Vec<Pending<G::Infix>> = Vec::new();
+    let mut waiting = Waiting { complete: Vec::new(), pending: Vec::new() };
     loop {
+        let unsigned = waiting.take_signs(input)?;
+        let (rest, operand) = grammar.operand(unsigned)?;
+        match waiting.take_operand(grammar, rest, operand)? {
+            (rest, Some(complete)) => return Ok((rest, complete)),
+            (rest, None) => input = rest,
+        }
+    }
+}
+
+/// What has been read of a row of operands and operators.
+struct Waiting<G: Grammar> {
+    /// A left operand for each pending infix.
+    complete: Vec<Tree<G::Node>>,
+    /// Each with a precedence above that of the one before, or as high and leaning to the right.
+    pending: Vec<Pending<G::Infix>>,
+}
+
+impl<G: Grammar> Waiting<G> {
+    fn take_signs<'q>(&mut self, mut input: Tokens<'q>) -> Result<Tokens<'q>, Refusal> {
         while let Some(sign) = Sign::of(input.next()) {
-            pending.push(Pending::Sign(sign));
+            self.pending.push(Pending::Sign(sign));
             input = input.advance();
         }
         // Every pending operator will stand over the operand that comes now.
-        if pending.len() > NESTING_MAX {
+        if self.pending.len() > NESTING_MAX {
             let kind = ParseErrorKind::TooDeep { levels_max: NESTING_MAX };
             return Err(input.refuse(input.next().span, kind));
         }
-        let (rest, mut operand) = grammar.operand(input)?;
-        let (rest, infix) = grammar.infix(rest)?;
+        Ok(input)
+    }
+
+    /// Takes an operand and the operator after it. Without one, all is complete.
+    fn take_operand<'q>(
+        &mut self,
+        grammar: &G,
+        input: Tokens<'q>,
+        mut operand: Tree<G::Node>,
+    ) -> Parsed<'q, Option<Tree<G::Node>>> {
+        let (rest, infix) = grammar.infix(input)?;
+        let next = infix.as_ref().map(Infix::op);
         while let Some(top) =
-            pending.pop_if(|top| infix.as_ref().is_none_or(|next| top.binds_before(next.op())))
+            self.pending.pop_if(|top| next.is_none_or(|next| top.binds_before(next)))
         {
             operand = match top {
                 Pending::Sign(sign) => grammar.sign(&rest, sign, operand)?,
                 Pending::Infix(infix) => {
-                    let left = complete.pop().expect("every pending operator has a left operand");
+                    let left = self.complete.pop();
+                    let left = left.expect("every pending infix has a left operand");
                     grammar.join(&rest, infix, left, operand)?
                 }
             };
         }
-        let Some(infix) = infix else { return Ok((rest, operand)) };
-        complete.push(operand);
-        pending.push(Pending::Infix(infix));
-        input = rest;
+        let Some(infix) = infix else { return Ok((rest, Some(operand))) };
+        self.complete.push(operand);
+        self.pending.push(Pending::Infix(infix));
+        Ok((rest, None))
     }
 }

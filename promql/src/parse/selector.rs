@@ -138,9 +138,8 @@ fn brackets<'q>(input: Tokens<'q>, tree: Tree<Expr>) -> Parsed<'q, Tree<Expr>> {
     let (rest, _) = within("subquery selector", "\"]\"", close)(rest)?;
     let span = Span { start: tree.root.span().start, end: input.end_before(&rest) };
     let time = TimeModifiers::default();
-    let tree = tree.wrap(&input, span, |expr| {
-        Expr::Subquery(Subquery { expr: Box::new(expr), range, step, time, span })
-    })?;
+    let tree =
+        tree.wrap(&input, span, |expr| Expr::Subquery(Subquery { expr, range, step, time, span }))?;
     Ok((rest, tree))
 }
 
@@ -151,7 +150,7 @@ fn range_selector(
     range: DurationExpr,
     brackets: Span,
 ) -> Result<Tree<Expr>, Refusal> {
-    let refusal = match &tree.root {
+    let refusal = match &*tree.root {
         Expr::Vector(selector) if selector.time.offset.is_some() => {
             Some(ParseErrorKind::OffsetBeforeRange)
         }
@@ -163,7 +162,7 @@ fn range_selector(
         return Err(input.refuse(brackets, kind));
     }
     let span = Span { start: tree.root.span().start, end: brackets.end };
-    tree.wrap(input, span, |expr| match expr {
+    tree.wrap(input, span, |expr| match *expr {
         Expr::Vector(vector) => Expr::Matrix(MatrixSelector { vector, range, span }),
         other => other,
     })
@@ -262,10 +261,10 @@ fn set_extension<'q>(
     let name = extension.as_str();
     let whole = tree.root.span();
     let refuse = |kind| Err(input.refuse(whole, kind));
-    if !input.options.extended_range_selectors {
+    if !input.options().extended_range_selectors {
         return refuse(ParseErrorKind::ExperimentalExtension(name));
     }
-    let (selector, span) = match &mut tree.root {
+    let (selector, span) = match &mut *tree.root {
         Expr::Vector(e) => (&mut e.extension, &mut e.span),
         Expr::Matrix(e) => (&mut e.vector.extension, &mut e.span),
         Expr::Subquery(_) => return refuse(ParseErrorKind::ExtensionOfSubquery(name)),

@@ -167,28 +167,34 @@ impl TokenKind {
     }
 }
 
-/// The tokens that are left, with what the grammar needs to know beside them.
+/// What the grammar needs to know beside the tokens.
+#[derive(Debug)]
+pub(super) struct Source<'q> {
+    pub(super) query: &'q str,
+    pub(super) options: &'q ParseOptions,
+}
+
+/// The tokens that are left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tokens<'q> {
     /// Ends with one [`TokenKind::End`] or [`TokenKind::Invalid`], which is never consumed.
     rest: &'q [Token],
-    pub(super) query: &'q str,
-    pub(super) options: &'q ParseOptions,
+    source: &'q Source<'q>,
     nesting: usize,
 }
 
 impl<'q> Tokens<'q> {
-    pub(super) const fn new(
-        tokens: &'q [Token],
-        query: &'q str,
-        options: &'q ParseOptions,
-    ) -> Self {
-        Self { rest: tokens, query, options, nesting: 0 }
+    pub(super) const fn new(tokens: &'q [Token], source: &'q Source<'q>) -> Self {
+        Self { rest: tokens, source, nesting: 0 }
+    }
+
+    pub(super) const fn options(&self) -> &'q ParseOptions {
+        self.source.options
     }
 
     /// The next token.
     pub(super) fn next(&self) -> Token {
-        let end = Span { start: self.query.len(), end: self.query.len() };
+        let end = Span { start: self.source.query.len(), end: self.source.query.len() };
         self.rest.first().copied().unwrap_or(Token { kind: TokenKind::End, span: end })
     }
 
@@ -222,7 +228,7 @@ impl<'q> Tokens<'q> {
 
     /// The text of a token.
     pub(super) fn text(&self, token: Token) -> &'q str {
-        &self.query[token.span.start..token.span.end]
+        &self.source.query[token.span.start..token.span.end]
     }
 
     /// The refusal of the next token.
@@ -232,7 +238,7 @@ impl<'q> Tokens<'q> {
 
     /// The refusal of what `span` holds.
     pub(super) fn refuse(&self, span: Span, kind: ParseErrorKind) -> Refusal {
-        refuse(self.query, span, kind)
+        refuse(self.source.query, span, kind)
     }
 
     /// The error for a token that nothing could be made of.
@@ -309,7 +315,7 @@ impl Fault {
                 let Expectation { within, expected } = place;
                 let token_text = tokens.describe(token);
                 let kind = ParseErrorKind::Unexpected { token: token_text, within, expected };
-                ParseError::new(tokens.query, token.span, kind)
+                ParseError::new(tokens.source.query, token.span, kind)
             }
         }
     }

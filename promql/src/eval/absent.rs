@@ -1,0 +1,79 @@
+//! `absent` and `absent_over_time`: one series where there is none.
+
+use model::Labels;
+
+use super::block::{ABSENT, Series, Sink, is_present};
+use super::evaluator::Evaluator;
+use super::failure::QueryFailure;
+use super::plan::{Source, VectorPlan};
+use super::steps::Steps;
+use super::subquery::stream_source;
+use super::window::Frame;
+
+/// Hands a 1 to `sink` for each step at which `input` has no sample.
+///
+/// # Errors
+/// [`QueryFailure`]
+pub(super) fn stream(
+    evaluator: &Evaluator<'_>,
+    input: &VectorPlan<'_>,
+    labels: &Labels,
+    steps: Steps,
+    sink: &mut Sink<'_>,
+) -> Result<(), QueryFailure> {
+    let mut row = evaluator.empty_row(steps)?;
+    row.fill(1.0);
+    let before = evaluator.samples.held();
+    evaluator.stream(input, steps, &mut |_, present| {
+        take_away(&mut row, present);
+        Ok(())
+    })?;
+    evaluator.samples.release_to(before, 0);
+    hand_on(evaluator, labels, row, sink)
+}
+
+/// Hands a 1 to `sink` for each step at which no window of `source` has a sample.
+///
+/// # Errors
+/// [`QueryFailure`]
+pub(super) fn stream_over_time(
+    evaluator: &Evaluator<'_>,
+    source: &Source<'_>,
+    labels: &Labels,
+    steps: Steps,
+    sink: &mut Sink<'_>,
+) -> Result<(), QueryFailure> {
+    let frame = Frame { steps, look: source.look(), range: source.range() };
+    let mut row = evaluator.empty_row(steps)?;
+    row.fill(1.0);
+    let mut present = evaluator.empty_row(steps)?;
+    let before = evaluator.samples.held();
+    stream_source(evaluator, source, steps, &mut |_, columns| {
+        let sizes = frame.fill(columns.times(), &mut present, |_| 1.0);
+        evaluator.samples.looked_at(sizes.total);
+        take_away(&mut row, &present);
+        Ok(())
+    })?;
+    evaluator.samples.release_to(before, 0);
+    hand_on(evaluator, labels, row, sink)
+}
+
+fn take_away(row: &mut [f64], present: &[f64]) {
+    for (value, present) in row.iter_mut().zip(present) {
+        if is_present(*present) {
+            *value = ABSENT;
+        }
+    }
+}
+
+fn hand_on(
+    evaluator: &Evaluator<'_>,
+    labels: &Labels,
+    mut row: Vec<f64>,
+    sink: &mut Sink<'_>,
+) -> Result<(), QueryFailure> {
+    if evaluator.hold_row(&row)? == 0 {
+        return Ok(());
+    }
+    sink(Series::new(labels.clone()), &mut row)
+}

@@ -1,0 +1,328 @@
+//! Aggregations over series.
+//!
+//! The group of a series is found once. Aggregations that fold samples into a number take each row as it comes and hold groups × steps; samples
+//! are added in the order in which series come, since floating-point sums depend on it. Those that choose among series ([`pick`]) hold all rows.
+
+mod pick;
+mod values;
+
+use std::collections::HashMap;
+
+use model::{Charge, Labels, METRIC_NAME};
+
+use super::annotations::Annotation;
+use super::block::{ABSENT, Series, Sink, is_present};
+use super::evaluator::Evaluator;
+use super::failure::QueryFailure;
+use super::kahan::{KahanMean, KahanSum};
+use super::plan::{Aggregation, Grouping, Parameter};
+use super::quantile::quantile;
+use super::scalar::ScalarRow;
+use super::steps::Steps;
+use crate::ast::AggregateOp;
+
+/// Evaluates an aggregation.
+///
+/// # Errors
+/// [`QueryFailure`]
+pub(super) fn stream(
+    evaluator: &Evaluator<'_>,
+    aggregation: &Aggregation<'_>,
+    steps: Steps,
+    sink: &mut Sink<'_>,
+) -> Result<(), QueryFailure> {
+    match aggregation.op {
+        AggregateOp::Sum => fold(
+            evaluator,
+            aggregation,
+            steps,
+            sink,
+            KahanSum::new,
+            |sum, v| *sum = sum.plus(v),
+            |sum| sum.total(),
+        ),
+        AggregateOp::Avg => {
+            fold(evaluator, aggregation, steps, sink, KahanMean::new, KahanMean::add, |mean| {
+                mean.mean()
+            })
+        }
+        AggregateOp::Count => fold(
+            evaluator,
+            aggregation,
+            steps,
+            sink,
+            |_| 1.0,
+            |count, _| *count += 1.0,
+            |count| *count,
+        ),
+        AggregateOp::Group => {
+            fold(evaluator, aggregation, steps, sink, |_| (), |(), _| {}, |()| 1.0)
+        }
+        AggregateOp::Min => fold(evaluator, aggregation, steps, sink, |v| v, keep_min, |min| *min),
+        AggregateOp::Max => fold(evaluator, aggregation, steps, sink, |v| v, keep_max, |max| *max),
+        AggregateOp::Stdvar => {
+            fold(evaluator, aggregation, steps, sink, Variance::new, Variance::add, |v| {
+                v.variance()
+            })
+        }
+        AggregateOp::Stddev => {
+            let deviation = |v: &mut Variance| v.variance().sqrt();
+            fold(evaluator, aggregation, steps, sink, Variance::new, Variance::add, deviation)
+        }
+        AggregateOp::Quantile => stream_quantile(evaluator, aggregation, steps, sink),
+        AggregateOp::CountValues => values::stream(evaluator, aggregation, steps, sink),
+        AggregateOp::Topk
+        | AggregateOp::Bottomk
+        | AggregateOp::Limitk
+        | AggregateOp::LimitRatio => pick::stream(evaluator, aggregation, steps, sink),
+    }
+}
+
+fn keep_min(min: &mut f64, v: f64) {
+    if *min > v || min.is_nan() {
+        *min = v;
+    }
+}
+
+fn keep_max(max: &mut f64, v: f64) {
+    if *max < v || max.is_nan() {
+        *max = v;
+    }
+}
+
+/// Welford's running variance.
+#[derive(Clone, Copy, Debug)]
+struct Variance {
+    count: f64,
+    mean: f64,
+    /// Sum of squared deviations; NaN from the start when the first value is not finite, as in Prometheus.
+    squares: f64,
+}
+
+impl Variance {
+    const fn new(first: f64) -> Self {
+        let squares = if first.is_finite() { 0.0 } else { f64::NAN };
+        Self { count: 1.0, mean: first, squares }
+    }
+
+    fn add(&mut self, v: f64) {
+        self.count += 1.0;
+        let delta = v - self.mean;
+        self.mean += delta / self.count;
+        self.squares += delta * (v - self.mean);
+    }
+
+    fn variance(self) -> f64 {
+        self.squares / self.count
+    }
+}
+
+/// The labels that the series of a group have in common, by which it is found.
+pub(super) fn group_labels(labels: &Labels, grouping: &Grouping<'_>) -> Labels {
+    if grouping.without {
+        let mut names = grouping.labels.clone();
+        names.push(METRIC_NAME);
+        labels.without(&names)
+    } else {
+        labels.only(&grouping.labels)
+    }
+}
+
+/// Groups in the order in which their first series come.
+#[derive(Debug, Default)]
+struct Groups {
+    series: Vec<Series>,
+    by_labels: HashMap<Labels, usize>,
+}
+
+impl Groups {
+    /// The group of `series`; a new one is the last.
+    fn of(&mut self, series: &Series, grouping: &Grouping<'_>) -> usize {
+        let labels = group_labels(&series.labels, grouping);
+        let next = self.series.len();
+        let group = *self.by_labels.entry(labels.clone()).or_insert(next);
+        if group == next {
+            self.series.push(Series::new(labels));
+        }
+        // A group has lost its name when one of its series has.
+        self.series[group].drop_name |= series.drop_name;
+        group
+    }
+}
+
+/// One cell for each group and step.
+struct Cells<A> {
+    groups: Groups,
+    cells: Vec<Option<A>>,
+    width: usize,
+    charge: Charge,
+}
+
+impl<A> Cells<A> {
+    fn new(evaluator: &Evaluator<'_>, steps: Steps) -> Result<Self, QueryFailure> {
+        let charge = evaluator.context.budget.charge(0)?;
+        Ok(Self { groups: Groups::default(), cells: Vec::new(), width: steps.count, charge })
+    }
+
+    /// The cells of the group of `series`.
+    fn row(
+        &mut self,
+        series: &Series,
+        grouping: &Grouping<'_>,
+    ) -> Result<&mut [Option<A>], QueryFailure> {
+        let group = self.groups.of(series, grouping);
+        let start = group * self.width;
+        if start == self.cells.len() {
+            self.charge.grow(self.width * size_of::<Option<A>>() + size_of::<Series>())?;
+            self.cells.resize_with(start + self.width, || None);
+        }
+        Ok(&mut self.cells[start..][..self.width])
+    }
+
+    /// Hands the groups to `sink`.
+    fn finish(
+        mut self,
+        evaluator: &Evaluator<'_>,
+        steps: Steps,
+        sink: &mut Sink<'_>,
+        mut value: impl FnMut(&mut A, usize) -> f64,
+    ) -> Result<(), QueryFailure> {
+        let mut out = evaluator.empty_row(steps)?;
+        for (series, cells) in self.groups.series.into_iter().zip(self.cells.chunks_mut(self.width))
+        {
+            for (step, (out, cell)) in out.iter_mut().zip(cells).enumerate() {
+                *out = cell.as_mut().map_or(ABSENT, |cell| value(cell, step));
+            }
+            if evaluator.hold_row(&out)? > 0 {
+                sink(series, &mut out)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Folds the samples of each group at each step.
+fn fold<A>(
+    evaluator: &Evaluator<'_>,
+    aggregation: &Aggregation<'_>,
+    steps: Steps,
+    sink: &mut Sink<'_>,
+    first: impl Fn(f64) -> A,
+    add: impl Fn(&mut A, f64),
+    value: impl Fn(&mut A) -> f64,
+) -> Result<(), QueryFailure> {
+    let mut cells = Cells::new(evaluator, steps)?;
+    let before = evaluator.samples.held();
+    evaluator.stream(&aggregation.input, steps, &mut |series, row| {
+        let cells = cells.row(&series, &aggregation.grouping)?;
+        for (cell, &v) in cells.iter_mut().zip(&*row) {
+            if is_present(v) {
+                match cell {
+                    Some(so_far) => add(so_far, v),
+                    None => *cell = Some(first(v)),
+                }
+            }
+        }
+        Ok(())
+    })?;
+    evaluator.samples.release_to(before, 0);
+    cells.finish(evaluator, steps, sink, |cell, _| value(cell))
+}
+
+/// The parameter at all steps.
+fn parameter(
+    evaluator: &Evaluator<'_>,
+    aggregation: &Aggregation<'_>,
+    steps: Steps,
+) -> Result<ScalarRow, QueryFailure> {
+    match &aggregation.parameter {
+        Parameter::Scalar(plan) => evaluator.scalar(plan, steps),
+        Parameter::None | Parameter::Label(_) => Ok(ScalarRow::Constant(f64::NAN)),
+    }
+}
+
+/// Least and largest value of a parameter, and whether any is NaN.
+fn extremes(row: &ScalarRow, steps: Steps) -> (f64, f64, bool) {
+    let values = (0..steps.count).map(|step| row.at(step));
+    values.fold((f64::INFINITY, f64::NEG_INFINITY, false), |(min, max, nan), v| {
+        (min.min(v), max.max(v), nan || v.is_nan())
+    })
+}
+
+fn stream_quantile(
+    evaluator: &Evaluator<'_>,
+    aggregation: &Aggregation<'_>,
+    steps: Steps,
+    sink: &mut Sink<'_>,
+) -> Result<(), QueryFailure> {
+    let q = parameter(evaluator, aggregation, steps)?;
+    let (min, max, nan) = extremes(&q, steps);
+    let remark =
+        |q| evaluator.annotate(&Annotation::InvalidQuantile(q), aggregation.parameter_span);
+    if nan {
+        remark(f64::NAN);
+    }
+    if max > 1.0 {
+        remark(max);
+    }
+    if min < 0.0 {
+        remark(min);
+    }
+    let mut cells: Cells<Vec<f64>> = Cells::new(evaluator, steps)?;
+    let mut held = evaluator.context.budget.charge(0)?;
+    let before = evaluator.samples.held();
+    evaluator.stream(&aggregation.input, steps, &mut |series, row| {
+        held.grow(size_of_val(&*row))?;
+        let cells = cells.row(&series, &aggregation.grouping)?;
+        for (cell, &v) in cells.iter_mut().zip(&*row) {
+            if is_present(v) {
+                cell.get_or_insert_default().push(v);
+            }
+        }
+        Ok(())
+    })?;
+    evaluator.samples.release_to(before, 0);
+    cells.finish(evaluator, steps, sink, |values, step| quantile(q.at(step), values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variance_of_what_is_not_finite_is_nan() {
+        let variance = |values: &[f64]| {
+            let mut variance = Variance::new(values[0]);
+            values[1..].iter().for_each(|v| variance.add(*v));
+            variance.variance()
+        };
+        assert_eq!(variance(&[2.0]), 0.0);
+        assert_eq!(variance(&[1.0, 2.0, 3.0, 4.0]), 1.25);
+        assert!(variance(&[f64::INFINITY]).is_nan());
+        assert!(variance(&[f64::NAN, 1.0]).is_nan());
+    }
+
+    #[test]
+    fn extremes_prefer_numbers_to_nan() {
+        let mut min = f64::NAN;
+        keep_min(&mut min, 2.0);
+        keep_min(&mut min, f64::NAN);
+        assert_eq!(min, 2.0);
+        let mut max = 1.0;
+        keep_max(&mut max, f64::NAN);
+        assert_eq!(max, 1.0);
+    }
+
+    #[test]
+    fn groups_by_and_without() {
+        let labels = Labels::from_pairs([(METRIC_NAME, "m"), ("a", "1"), ("b", "2")]).unwrap();
+        let check = |names: &[&'static str], without, expected: &str| {
+            let grouping = Grouping { labels: names.to_vec(), without };
+            assert_eq!(group_labels(&labels, &grouping).to_string(), expected);
+        };
+        check(&["a"], false, r#"{a="1"}"#);
+        check(&["a"], true, r#"{b="2"}"#);
+        check(&[], false, "{}");
+        check(&[METRIC_NAME], false, r#"{__name__="m"}"#);
+    }
+}

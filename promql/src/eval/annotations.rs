@@ -1,0 +1,302 @@
+//! Warnings and informational remarks that come with an answer, with Prometheus's texts.
+//!
+//! Remarks of equal text are one remark; of several positions the last counts. The position is appended
+//! only when the answer is complete.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use model::{FloatFormat, Timestamp, format_float};
+
+use super::dates::write_rfc3339;
+use crate::ast::Span;
+use crate::quote::quoted;
+
+const MONOTONICITY_HELP: &str =
+    "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile";
+
+/// Whether a remark is about something wrong or something odd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Severity {
+    Warning,
+    Info,
+}
+
+/// A remark.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Annotation<'a> {
+    /// A quantile outside [0, 1].
+    InvalidQuantile(f64),
+    /// A ratio outside [-1, 1]: the ratio and what is used instead.
+    InvalidRatio(f64, f64),
+    /// A classic bucket whose `le` is not a number: metric name (perhaps empty) and label value.
+    BadBucketLabel { metric: &'a str, label: &'a str },
+    /// Sorting the result of a range query.
+    SortInRangeQuery,
+    /// `rate` of a metric whose name is not that of a counter.
+    PossibleNonCounter(&'a str),
+    /// `a </ b` of floats.
+    IncompatibleTypes { operator: &'a str },
+    /// Bucket counts that decrease with the bound.
+    ForcedMonotonicity { metric: &'a str, fixes: MonotonicityFixes },
+}
+
+/// What had to be fixed to make bucket counts monotonic.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct MonotonicityFixes {
+    /// First and last time of a fix.
+    pub(super) times: (Timestamp, Timestamp),
+    /// Smallest and largest bound of a bucket that was fixed.
+    pub(super) buckets: (f64, f64),
+    /// Largest decrease.
+    pub(super) max_diff: f64,
+    /// Number of histograms that were fixed.
+    pub(super) count: u64,
+}
+
+impl MonotonicityFixes {
+    fn merge(&mut self, other: Self) {
+        self.times = (self.times.0.min(other.times.0), self.times.1.max(other.times.1));
+        self.buckets = (self.buckets.0.min(other.buckets.0), self.buckets.1.max(other.buckets.1));
+        self.max_diff = self.max_diff.max(other.max_diff);
+        self.count += other.count;
+    }
+}
+
+impl Annotation<'_> {
+    fn severity(&self) -> Severity {
+        match self {
+            Self::InvalidQuantile(_)
+            | Self::InvalidRatio(..)
+            | Self::BadBucketLabel { .. }
+            | Self::SortInRangeQuery => Severity::Warning,
+            Self::PossibleNonCounter(_)
+            | Self::IncompatibleTypes { .. }
+            | Self::ForcedMonotonicity { .. } => Severity::Info,
+        }
+    }
+
+    /// The text without position and without what is merged.
+    fn text(&self) -> String {
+        match self {
+            Self::InvalidQuantile(q) => {
+                format!(
+                    "PromQL warning: quantile value should be between 0 and 1, got {}",
+                    short(*q)
+                )
+            }
+            Self::InvalidRatio(ratio, to) => format!(
+                "PromQL warning: ratio value should be between -1 and 1, got {}, capping to {}",
+                short(*ratio),
+                short(*to),
+            ),
+            Self::BadBucketLabel { metric, label } => format!(
+                "PromQL warning: bucket label \"le\" is missing or has a malformed value of {}{}",
+                quoted(label),
+                for_metric(metric),
+            ),
+            Self::SortInRangeQuery => String::from(
+                "PromQL warning: sort is ineffective for range queries since results are always \
+                 ordered by labels",
+            ),
+            Self::PossibleNonCounter(metric) => format!(
+                "PromQL info: metric might not be a counter, name does not end in \
+                 _total/_sum/_count/_bucket: {}",
+                quoted(metric),
+            ),
+            Self::IncompatibleTypes { operator } => format!(
+                "PromQL info: incompatible sample types encountered for binary operator {}: \
+                 float {operator} float",
+                quoted(operator),
+            ),
+            Self::ForcedMonotonicity { metric, .. } => format!(
+                "PromQL info: input to histogram_quantile needed to be fixed for monotonicity (see \
+                 {MONOTONICITY_HELP}){}",
+                for_metric(metric),
+            ),
+        }
+    }
+}
+
+fn for_metric(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!(" for metric name {}", quoted(name)) }
+}
+
+fn short(v: f64) -> String {
+    format_float(v, FloatFormat::General)
+}
+
+/// `v` rounded to two significant digits, as Go's `%.2g`.
+fn two_digits(v: f64) -> String {
+    if v == 0.0 || !v.is_finite() {
+        return short(v);
+    }
+    let scientific = format!("{v:.1e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..2).contains(&exponent) {
+        let rounded: f64 = scientific.parse().unwrap_or(v);
+        return short(rounded);
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", digits.trim_end_matches(".0"), exponent.abs())
+}
+
+/// The remarks of one query.
+#[derive(Debug, Default)]
+pub(super) struct Annotations {
+    by_text: BTreeMap<(Severity, String), Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    span: Span,
+    fixes: Option<MonotonicityFixes>,
+}
+
+impl Annotations {
+    /// Adds a remark about the expression at `span`.
+    pub(super) fn add(&mut self, annotation: &Annotation<'_>, span: Span) {
+        let fixes = match annotation {
+            Annotation::ForcedMonotonicity { fixes, .. } => Some(*fixes),
+            _ => None,
+        };
+        let key = (annotation.severity(), annotation.text());
+        match self.by_text.get_mut(&key) {
+            None => {
+                self.by_text.insert(key, Place { span, fixes });
+            }
+            Some(Place { fixes: Some(known), .. }) => {
+                fixes.into_iter().for_each(|fixes| known.merge(fixes));
+            }
+            Some(place) => place.span = span,
+        }
+    }
+
+    /// The texts of warnings and of infos, with positions in `query`, sorted.
+    pub(super) fn into_texts(self, query: &str) -> (Vec<String>, Vec<String>) {
+        let (mut warnings, mut infos) = (Vec::new(), Vec::new());
+        for ((severity, mut text), place) in self.by_text {
+            if let Some(fixes) = place.fixes {
+                write_fixes(&mut text, fixes);
+            }
+            let (line, column) = line_and_column(query, place.span.start);
+            write!(text, " ({line}:{column})").expect("writing to a string cannot fail");
+            match severity {
+                Severity::Warning => warnings.push(text),
+                Severity::Info => infos.push(text),
+            }
+        }
+        warnings.sort_unstable();
+        infos.sort_unstable();
+        (warnings, infos)
+    }
+}
+
+fn write_fixes(text: &mut String, fixes: MonotonicityFixes) {
+    write!(
+        text,
+        ", from buckets {} to {}, with a max diff of {}, over {} samples from ",
+        short(fixes.buckets.0),
+        short(fixes.buckets.1),
+        two_digits(fixes.max_diff),
+        fixes.count,
+    )
+    .expect("writing to a string cannot fail");
+    write_rfc3339(text, fixes.times.0 / 1000);
+    text.push_str(" to ");
+    write_rfc3339(text, fixes.times.1 / 1000);
+}
+
+/// Line and column of a byte of `query`, both from 1; columns count bytes.
+fn line_and_column(query: &str, at: usize) -> (usize, usize) {
+    let before = &query.as_bytes()[..at.min(query.len())];
+    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1);
+    (line, before.len() - line_start + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(annotations: &[(Annotation<'_>, usize)], query: &str, expected: &[&str]) {
+        let mut all = Annotations::default();
+        for (annotation, start) in annotations {
+            all.add(annotation, Span { start: *start, end: *start });
+        }
+        let (mut warnings, infos) = all.into_texts(query);
+        warnings.extend(infos);
+        assert_eq!(warnings, expected);
+    }
+
+    #[test]
+    fn texts_carry_the_position() {
+        check(
+            &[(Annotation::PossibleNonCounter("x"), 5)],
+            "rate(x[1m])",
+            &["PromQL info: metric might not be a counter, name does not end in \
+               _total/_sum/_count/_bucket: \"x\" (1:6)"],
+        );
+        check(
+            &[(Annotation::InvalidQuantile(1.5), 10)],
+            "quantile(\n1.5, x)",
+            &["PromQL warning: quantile value should be between 0 and 1, got 1.5 (2:1)"],
+        );
+        check(
+            &[(Annotation::BadBucketLabel { metric: "m", label: "a\"" }, 0)],
+            "m",
+            &["PromQL warning: bucket label \"le\" is missing or has a malformed value of \
+               \"a\\\"\" for metric name \"m\" (1:1)"],
+        );
+    }
+
+    #[test]
+    fn equal_remarks_are_one() {
+        check(
+            &[
+                (Annotation::InvalidQuantile(f64::NAN), 1),
+                (Annotation::InvalidQuantile(f64::NAN), 2),
+            ],
+            "xxxx",
+            &["PromQL warning: quantile value should be between 0 and 1, got NaN (1:3)"],
+        );
+    }
+
+    #[test]
+    fn monotonicity_fixes_add_up() {
+        let fix = |t, bucket, max_diff| Annotation::ForcedMonotonicity {
+            metric: "",
+            fixes: MonotonicityFixes {
+                times: (t, t),
+                buckets: (bucket, bucket),
+                max_diff,
+                count: 1,
+            },
+        };
+        check(
+            &[(fix(60_000, 5.0, 1.0), 3), (fix(0, 0.5, 0.125), 3)],
+            "histogram",
+            &["PromQL info: input to histogram_quantile needed to be fixed for monotonicity (see \
+               https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile), \
+               from buckets 0.5 to 5, with a max diff of 1, over 2 samples from \
+               1970-01-01T00:00:00Z to 1970-01-01T00:01:00Z (1:4)"],
+        );
+    }
+
+    #[test]
+    fn two_significant_digits() {
+        for (v, expected) in [
+            (1.0, "1"),
+            (0.125, "0.12"),
+            (99.4, "99"),
+            (99.6, "1e+02"),
+            (1234.0, "1.2e+03"),
+            (0.000_012_3, "1.2e-05"),
+            (0.000_123_4, "0.00012"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(two_digits(v), expected, "{v}");
+        }
+    }
+}

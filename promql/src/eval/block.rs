@@ -1,0 +1,256 @@
+//! Series with one value for each step: what operators hand to each other.
+//!
+//! A step at which a series has no sample holds the staleness marker, which means just that and which no
+//! arithmetic produces: the marker is a signalling NaN, the processor answers with quiet ones. So a row is
+//! a plain slice of floats.
+
+use std::collections::HashMap;
+
+use model::{Charge, Labels, METRIC_NAME, QueryContext, is_stale, stale_marker};
+
+use super::failure::{ExecutionError, QueryFailure};
+
+/// The value of a step without a sample.
+pub(super) const ABSENT: f64 = stale_marker();
+
+/// Labels that describe the metric rather than the series; operations that change what a value means drop
+/// them.
+const METADATA: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
+
+/// Whether a step has no sample.
+#[inline]
+pub(super) const fn is_absent(value: f64) -> bool {
+    is_stale(value)
+}
+
+/// Whether a step has a sample.
+#[inline]
+pub(super) const fn is_present(value: f64) -> bool {
+    !is_stale(value)
+}
+
+/// Number of samples of a row.
+pub(super) fn count_present(row: &[f64]) -> usize {
+    row.iter().filter(|v| is_present(**v)).count()
+}
+
+/// What identifies a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Series {
+    /// Its labels.
+    pub(super) labels: Labels,
+    /// The metric name no longer applies and is to be dropped when the query is done. Used with delayed
+    /// name removal only; otherwise names are dropped on the spot.
+    pub(super) drop_name: bool,
+}
+
+impl Series {
+    /// A series as it is stored or was computed.
+    pub(super) const fn new(labels: Labels) -> Self {
+        Self { labels, drop_name: false }
+    }
+
+    /// Drops the metric name, now or (`delayed`) at the end of the query.
+    pub(super) fn drop_name(&mut self, delayed: bool) {
+        if delayed {
+            self.drop_name = true;
+        } else {
+            self.labels = without_metadata(&self.labels);
+        }
+    }
+}
+
+/// `labels` without the metric's name, type and unit.
+pub(super) fn without_metadata(labels: &Labels) -> Labels {
+    labels.without(&METADATA)
+}
+
+/// Rows of equal width, held in memory.
+#[derive(Debug)]
+pub(super) struct Block {
+    width: usize,
+    series: Vec<Series>,
+    values: Vec<f64>,
+    charge: Charge,
+}
+
+impl Block {
+    /// No rows, of `width` steps each.
+    ///
+    /// # Errors
+    /// [`QueryFailure`] when the budget of `context` is used up.
+    pub(super) fn new(width: usize, context: &QueryContext) -> Result<Self, QueryFailure> {
+        let charge = context.budget.charge(0)?;
+        Ok(Self { width, series: Vec::new(), values: Vec::new(), charge })
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// [`QueryFailure::OverBudget`]
+    pub(super) fn push(&mut self, series: Series, row: &[f64]) -> Result<(), QueryFailure> {
+        debug_assert_eq!(row.len(), self.width, "rows are of equal width");
+        let bytes = size_of_val(row) + size_of::<Series>() + series.labels.packed_bytes();
+        self.charge.grow(bytes)?;
+        self.series.push(series);
+        self.values.extend_from_slice(row);
+        Ok(())
+    }
+
+    /// Number of rows.
+    pub(super) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Steps per row.
+    pub(super) const fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Whose row `index` is.
+    pub(super) fn series(&self, index: usize) -> &Series {
+        &self.series[index]
+    }
+
+    /// The values of row `index`.
+    pub(super) fn row(&self, index: usize) -> &[f64] {
+        &self.values[index * self.width..][..self.width]
+    }
+
+    /// The values of row `index`, to be changed.
+    pub(super) fn row_mut(&mut self, index: usize) -> &mut [f64] {
+        &mut self.values[index * self.width..][..self.width]
+    }
+
+    /// All rows in order.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&Series, &[f64])> {
+        (0..self.len()).map(|index| (&self.series[index], self.row(index)))
+    }
+
+    /// Hands each row to `sink`, in order.
+    ///
+    /// # Errors
+    /// Those of `sink`.
+    pub(super) fn stream(mut self, sink: &mut Sink<'_>) -> Result<(), QueryFailure> {
+        for (index, series) in std::mem::take(&mut self.series).into_iter().enumerate() {
+            sink(series, self.row_mut(index))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the rows into the order that `order` lists.
+    pub(super) fn reorder(&mut self, order: &[usize]) {
+        let values = order.iter().flat_map(|&index| self.row(index)).copied().collect();
+        self.series = order.iter().map(|&index| self.series[index].clone()).collect();
+        self.values = values;
+    }
+
+    /// Number of samples.
+    pub(super) fn samples(&self) -> u64 {
+        count_present(&self.values) as u64
+    }
+}
+
+/// Takes rows one at a time; may change the row that it is handed.
+pub(super) type Sink<'a> = dyn FnMut(Series, &mut [f64]) -> Result<(), QueryFailure> + 'a;
+
+/// Collects rows so that each label set has one: rows of the same labels become one if no step has a sample
+/// of both.
+#[derive(Debug)]
+pub(super) struct Merger {
+    block: Block,
+    /// Rows by labels; `None` where rows of the same labels stay apart.
+    by_labels: Option<HashMap<Labels, usize>>,
+}
+
+impl Merger {
+    /// Collects into `block`, which is empty.
+    pub(super) fn new(block: Block) -> Self {
+        Self { block, by_labels: Some(HashMap::new()) }
+    }
+
+    /// Collects into `block` without looking for equal labels.
+    pub(super) const fn keeping_duplicates(block: Block) -> Self {
+        Self { block, by_labels: None }
+    }
+
+    /// Adds or merges a row; says into which it went.
+    ///
+    /// # Errors
+    /// [`ExecutionError::DuplicateLabels`] when a step has two samples.
+    pub(super) fn push(&mut self, series: Series, row: &[f64]) -> Result<usize, QueryFailure> {
+        let next = self.block.len();
+        if let Some(by_labels) = &mut self.by_labels {
+            let at = *by_labels.entry(series.labels.clone()).or_insert(next);
+            if at != next {
+                merge_row(self.block.row_mut(at), row)?;
+                return Ok(at);
+            }
+        }
+        self.block.push(series, row)?;
+        Ok(next)
+    }
+
+    /// The collected rows.
+    pub(super) fn into_block(self) -> Block {
+        self.block
+    }
+}
+
+fn merge_row(into: &mut [f64], row: &[f64]) -> Result<(), QueryFailure> {
+    for (into, &value) in into.iter_mut().zip(row) {
+        if is_absent(value) {
+            continue;
+        }
+        if is_present(*into) {
+            return Err(ExecutionError::DuplicateLabels.into());
+        }
+        *into = value;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(name: &str) -> Series {
+        Series::new(Labels::from_pairs([(METRIC_NAME, name)]).unwrap())
+    }
+
+    fn block() -> Block {
+        Block::new(2, &QueryContext::unbounded()).unwrap()
+    }
+
+    #[test]
+    fn arithmetic_never_gives_the_marker() {
+        let one = std::hint::black_box(1.0);
+        assert!(is_absent(ABSENT));
+        assert!(is_present(ABSENT + one) && is_present(ABSENT * one) && is_present(one - ABSENT));
+    }
+
+    #[test]
+    fn rows_of_equal_labels_merge_where_they_do_not_overlap() {
+        let mut merger = Merger::new(block());
+        assert_eq!(merger.push(series("a"), &[1.0, ABSENT]).unwrap(), 0);
+        assert_eq!(merger.push(series("b"), &[5.0, 6.0]).unwrap(), 1);
+        assert_eq!(merger.push(series("a"), &[ABSENT, 2.0]).unwrap(), 0);
+        assert!(merger.push(series("b"), &[ABSENT, 2.0]).is_err());
+        let block = merger.into_block();
+        assert_eq!(block.row(0), [1.0, 2.0]);
+        assert_eq!(block.samples(), 4);
+    }
+
+    #[test]
+    fn a_held_row_is_charged() {
+        let context = QueryContext { budget: model::Budget::new(100), ..QueryContext::unbounded() };
+        let mut block = Block::new(2, &context).unwrap();
+        block.push(series("a"), &[1.0, 2.0]).unwrap();
+        let again = block.push(series("b"), &[1.0, 2.0]);
+        assert!(again.is_ok() || matches!(again, Err(QueryFailure::OverBudget { .. })));
+        while block.push(series("c"), &[1.0, 2.0]).is_ok() {}
+        assert!(context.budget.bytes_used() > 0);
+        drop(block);
+        assert_eq!(context.budget.bytes_used(), 0);
+    }
+}

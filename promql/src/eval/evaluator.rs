@@ -1,0 +1,245 @@
+//! Evaluates plans: the operators' common ground.
+//!
+//! A vector is evaluated series by series: an operator takes each row of its operand as it comes and hands
+//! its own on, so an aggregation over a million series holds its groups and one row. Operators that need
+//! all rows at once collect them into a [`Block`].
+
+use std::cell::RefCell;
+
+use model::{Querier, QueryContext};
+
+use super::annotations::{Annotation, Annotations};
+use super::block::{ABSENT, Block, Merger, Series, Sink, count_present, is_present};
+use super::failure::QueryFailure;
+use super::plan::{ScalarPlan, Stage, VectorPlan};
+use super::samples::SampleCount;
+use super::scalar::ScalarRow;
+use super::steps::Steps;
+use super::{absent, aggregate, histogram, join, map, relabel, selector, sort, window};
+use crate::ast::Span;
+
+/// What the evaluation of one query shares.
+pub(super) struct Evaluator<'e> {
+    /// The store; `None` when the query selects nothing.
+    pub(super) querier: Option<&'e dyn Querier>,
+    /// What the query may use.
+    pub(super) context: &'e QueryContext,
+    /// Milliseconds that an instant selector looks back.
+    pub(super) lookback: i64,
+    /// Names are dropped when the query is done.
+    pub(super) delayed_names: bool,
+    /// Samples held and read.
+    pub(super) samples: SampleCount,
+    /// Remarks so far.
+    pub(super) annotations: RefCell<Annotations>,
+}
+
+impl Evaluator<'_> {
+    /// Evaluates `plan` at each of `steps` and hands each series that has a sample to `sink`.
+    ///
+    /// # Errors
+    /// [`QueryFailure`]
+    pub(super) fn stream(
+        &self,
+        plan: &VectorPlan<'_>,
+        steps: Steps,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryFailure> {
+        self.context.check()?;
+        if steps.count == 0 {
+            return Ok(());
+        }
+        match plan {
+            VectorPlan::Selector(selector) => selector::stream(self, selector, steps, sink),
+            VectorPlan::Timestamps(selector) => {
+                selector::stream_timestamps(self, selector, steps, sink)
+            }
+            VectorPlan::Window(window) => window::stream(self, window, steps, sink),
+            VectorPlan::AbsentOverTime(source, labels) => {
+                absent::stream_over_time(self, source, labels, steps, sink)
+            }
+            VectorPlan::Absent(input, labels) => absent::stream(self, input, labels, steps, sink),
+            VectorPlan::FromScalar(scalar) => self.stream_scalar(scalar, steps, sink),
+            VectorPlan::Date(part) => self.stream_row(
+                steps.iter().map(|t| part.of(super::seconds(t).floor())).collect(),
+                sink,
+            ),
+            VectorPlan::Pipeline(input, stages) => self.stream_pipeline(input, stages, steps, sink),
+            VectorPlan::Aggregate(aggregation) => aggregate::stream(self, aggregation, steps, sink),
+            VectorPlan::Histogram(function) => histogram::stream(self, function, steps, sink),
+            VectorPlan::Sort(input, sorting, span) => {
+                sort::stream(self, input, sorting, *span, steps, sink)
+            }
+            VectorPlan::Relabel(input, relabel) => {
+                relabel::stream(self, input, relabel, steps, sink)
+            }
+            VectorPlan::Once(input) => self.stream_once(input, steps, sink),
+        }
+    }
+
+    /// Evaluates `plan` at each of `steps` and holds the result.
+    ///
+    /// # Errors
+    /// [`QueryFailure`]
+    pub(super) fn collect(
+        &self,
+        plan: &VectorPlan<'_>,
+        steps: Steps,
+    ) -> Result<Block, QueryFailure> {
+        let mut block = Block::new(steps.count, self.context)?;
+        self.stream(plan, steps, &mut |series, row| block.push(series, row))?;
+        Ok(block)
+    }
+
+    /// Evaluates `plan` at each of `steps`.
+    ///
+    /// # Errors
+    /// [`QueryFailure`]
+    pub(super) fn scalar(
+        &self,
+        plan: &ScalarPlan<'_>,
+        steps: Steps,
+    ) -> Result<ScalarRow, QueryFailure> {
+        super::scalar::evaluate(self, plan, steps)
+    }
+
+    /// A row of `steps` without samples.
+    ///
+    /// # Errors
+    /// [`QueryFailure::TooManySamples`] for more steps than a row may have, or when the budget does not
+    /// allow the row.
+    pub(super) fn empty_row(&self, steps: Steps) -> Result<Vec<f64>, QueryFailure> {
+        if steps.count > super::STEPS_MAX {
+            return Err(QueryFailure::TooManySamples);
+        }
+        drop(self.context.budget.charge(steps.count * size_of::<f64>())?);
+        Ok(vec![ABSENT; steps.count])
+    }
+
+    /// Adds a remark about the expression at `span`.
+    pub(super) fn annotate(&self, annotation: &Annotation<'_>, span: Span) {
+        self.annotations.borrow_mut().add(annotation, span);
+    }
+
+    /// A collector of the results of an operator. Prometheus looks for duplicates at each operator, but
+    /// leaves those of instant queries to the end when names are dropped there.
+    ///
+    /// # Errors
+    /// [`QueryFailure::OverBudget`]
+    pub(super) fn merger(&self, steps: Steps) -> Result<Merger, QueryFailure> {
+        let block = Block::new(steps.count, self.context)?;
+        Ok(if self.delayed_names && steps.count == 1 {
+            Merger::keeping_duplicates(block)
+        } else {
+            Merger::new(block)
+        })
+    }
+
+    /// Counts the samples of a row that an operator is about to hand on.
+    ///
+    /// # Errors
+    /// [`QueryFailure::TooManySamples`]
+    pub(super) fn hold_row(&self, row: &[f64]) -> Result<u64, QueryFailure> {
+        let samples = count_present(row) as u64;
+        self.samples.hold(samples)?;
+        Ok(samples)
+    }
+
+    fn stream_scalar(
+        &self,
+        scalar: &ScalarPlan<'_>,
+        steps: Steps,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryFailure> {
+        let row = self.scalar(scalar, steps)?;
+        let mut values = self.empty_row(steps)?;
+        values.iter_mut().enumerate().for_each(|(step, value)| *value = row.at(step));
+        self.stream_row(values, sink)
+    }
+
+    fn stream_row(&self, mut row: Vec<f64>, sink: &mut Sink<'_>) -> Result<(), QueryFailure> {
+        self.hold_row(&row)?;
+        sink(Series::new(model::Labels::empty()), &mut row)
+    }
+
+    /// Runs a pipeline: up to the last stage that needs all rows stage by stage, the rest row by row.
+    fn stream_pipeline(
+        &self,
+        input: &VectorPlan<'_>,
+        stages: &[Stage<'_>],
+        steps: Steps,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryFailure> {
+        let mut held: Option<Block> = None;
+        let mut rest = stages;
+        while let Some(at) = rest.iter().position(|stage| !matches!(stage, Stage::Map(_))) {
+            let (maps, from_blocking) = rest.split_at(at);
+            let mut merger = match &from_blocking[0] {
+                Stage::Distinct => Merger::new(Block::new(steps.count, self.context)?),
+                _ => Merger::keeping_duplicates(Block::new(steps.count, self.context)?),
+            };
+            self.stream_maps(held.take(), input, maps, steps, &mut |series, row| {
+                merger.push(series, row).map(|_| ())
+            })?;
+            let block = merger.into_block();
+            held = Some(match &from_blocking[0] {
+                Stage::Join(join) => join::evaluate(self, join, block, steps)?,
+                Stage::Map(_) | Stage::Distinct => block,
+            });
+            rest = &from_blocking[1..];
+        }
+        self.stream_maps(held, input, rest, steps, sink)
+    }
+
+    /// Streams `held`, or `input` if nothing was held yet, through `maps`.
+    fn stream_maps(
+        &self,
+        held: Option<Block>,
+        input: &VectorPlan<'_>,
+        maps: &[Stage<'_>],
+        steps: Steps,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryFailure> {
+        let stream = |sink: &mut Sink<'_>| match held {
+            Some(block) => block.stream(sink),
+            None => self.stream(input, steps, sink),
+        };
+        if maps.is_empty() {
+            return stream(sink);
+        }
+        let mut mapper = map::Mapper::new(self, maps, steps)?;
+        let before = self.samples.held();
+        let mut kept = 0;
+        stream(&mut |mut series, row| {
+            mapper.apply(&mut series, row);
+            let samples = count_present(row) as u64;
+            if samples == 0 {
+                return Ok(());
+            }
+            kept += samples;
+            self.samples.hold_for_a_moment(kept)?;
+            sink(series, row)
+        })?;
+        self.samples.release_to(before, kept);
+        Ok(())
+    }
+
+    fn stream_once(
+        &self,
+        input: &VectorPlan<'_>,
+        steps: Steps,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryFailure> {
+        if steps.count == 1 {
+            return self.stream(input, steps, sink);
+        }
+        let mut wide = self.empty_row(steps)?;
+        self.stream(input, steps.first(), &mut |series, row| {
+            let value = row[0];
+            debug_assert!(is_present(value), "series without samples are not handed on");
+            wide.fill(value);
+            self.samples.hold(wide.len() as u64 - 1)?;
+            sink(series, &mut wide)
+        })
+    }
+}

@@ -1,0 +1,395 @@
+//! Quantiles and fractions of classic histograms.
+
+use std::collections::HashMap;
+
+use model::{Labels, LabelsBuilder};
+
+use super::annotations::{Annotation, MonotonicityFixes};
+use super::block::{ABSENT, Block, Series, Sink, is_present};
+use super::evaluator::Evaluator;
+use super::failure::QueryFailure;
+use super::plan::{Histogram, HistogramFunction};
+use super::scalar::ScalarRow;
+use super::steps::Steps;
+use crate::ast::Span;
+
+const BUCKET_LABEL: &str = "le";
+
+/// Counts that differ by less, relatively, are equal but for rounding.
+const TOLERANCE: f64 = 1e-12;
+
+/// A bucket at one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Bucket {
+    upper_bound: f64,
+    /// Observations in it and all below.
+    count: f64,
+}
+
+/// The buckets of one histogram.
+struct Buckets {
+    series: Series,
+    /// Bound, and row of the block.
+    rows: Vec<(f64, usize)>,
+}
+
+/// Evaluates a function of histograms.
+///
+/// # Errors
+/// [`QueryFailure`]
+pub(super) fn stream(
+    evaluator: &Evaluator<'_>,
+    plan: &Histogram<'_>,
+    steps: Steps,
+    sink: &mut Sink<'_>,
+) -> Result<(), QueryFailure> {
+    let function = prepare(evaluator, &plan.function, steps)?;
+    let before = evaluator.samples.held();
+    let block = evaluator.collect(&plan.input, steps)?;
+    let histograms = gather(evaluator, &block, plan.span);
+    let mut out = evaluator.empty_row(steps)?;
+    let mut merger = evaluator.merger(steps)?;
+    for part in 0..function.parts() {
+        for histogram in &histograms {
+            evaluator.context.check()?;
+            fill(evaluator, &function, part, histogram, &block, steps, plan.span, &mut out);
+            let mut series = histogram.series.clone();
+            if let Prepared::Quantiles(label, quantiles) = &function {
+                series.labels = with_quantile(&series.labels, label, quantiles[part].at(0));
+            }
+            series.drop_name(evaluator.delayed_names);
+            if out.iter().any(|v| is_present(*v)) {
+                merger.push(series, &out)?;
+            }
+        }
+    }
+    drop(block);
+    let results = merger.into_block();
+    evaluator.samples.release_to(before, 0);
+    evaluator.samples.hold(results.samples())?;
+    results.stream(sink)
+}
+
+/// A function with its scalars evaluated.
+enum Prepared<'q> {
+    Quantile(ScalarRow),
+    Quantiles(&'q str, Vec<ScalarRow>),
+    Fraction(ScalarRow, ScalarRow),
+}
+
+impl Prepared<'_> {
+    /// Results per histogram.
+    fn parts(&self) -> usize {
+        match self {
+            Self::Quantile(_) | Self::Fraction(..) => 1,
+            Self::Quantiles(_, quantiles) => quantiles.len(),
+        }
+    }
+}
+
+fn prepare<'q>(
+    evaluator: &Evaluator<'_>,
+    function: &HistogramFunction<'q>,
+    steps: Steps,
+) -> Result<Prepared<'q>, QueryFailure> {
+    let quantile = |plan, span| {
+        let row = evaluator.scalar(plan, steps)?;
+        for step in 0..steps.count {
+            let q = row.at(step);
+            if !(0.0..=1.0).contains(&q) {
+                evaluator.annotate(&Annotation::InvalidQuantile(q), span);
+            }
+        }
+        Ok::<_, QueryFailure>(row)
+    };
+    Ok(match function {
+        HistogramFunction::Quantile(plan, span) => Prepared::Quantile(quantile(plan, *span)?),
+        HistogramFunction::Quantiles(label, plans) => {
+            let rows = plans.iter().map(|(plan, span)| quantile(plan, *span));
+            Prepared::Quantiles(label, rows.collect::<Result<_, _>>()?)
+        }
+        HistogramFunction::Fraction(lower, upper) => {
+            Prepared::Fraction(evaluator.scalar(lower, steps)?, evaluator.scalar(upper, steps)?)
+        }
+    })
+}
+
+/// Puts the rows of each histogram together. Series without a usable bound are remarked on and left out.
+fn gather(evaluator: &Evaluator<'_>, block: &Block, span: Span) -> Vec<Buckets> {
+    let mut histograms: Vec<Buckets> = Vec::new();
+    let mut by_labels: HashMap<Labels, usize> = HashMap::new();
+    for (index, (series, _)) in block.rows().enumerate() {
+        let label = series.labels.get(BUCKET_LABEL).unwrap_or_default();
+        let Ok(upper_bound) = label.parse::<f64>() else {
+            let metric = if evaluator.delayed_names { series.labels.metric_name() } else { "" };
+            evaluator.annotate(&Annotation::BadBucketLabel { metric, label }, span);
+            continue;
+        };
+        let labels = series.labels.without(&[BUCKET_LABEL]);
+        let next = histograms.len();
+        let at = *by_labels.entry(labels.clone()).or_insert(next);
+        if at == next {
+            histograms.push(Buckets { series: Series::new(labels), rows: Vec::new() });
+        }
+        histograms[at].rows.push((upper_bound, index));
+    }
+    for histogram in &mut histograms {
+        histogram.rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
+    histograms
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one loop over steps, taken apart for its length alone"
+)]
+fn fill(
+    evaluator: &Evaluator<'_>,
+    function: &Prepared<'_>,
+    part: usize,
+    histogram: &Buckets,
+    block: &Block,
+    steps: Steps,
+    span: Span,
+    out: &mut [f64],
+) {
+    let metric = if evaluator.delayed_names { histogram.series.labels.metric_name() } else { "" };
+    let mut buckets = Vec::with_capacity(histogram.rows.len());
+    for (step, out) in out.iter_mut().enumerate() {
+        buckets.clear();
+        buckets.extend(histogram.rows.iter().filter_map(|&(upper_bound, row)| {
+            let count = block.row(row)[step];
+            is_present(count).then_some(Bucket { upper_bound, count })
+        }));
+        if buckets.is_empty() {
+            *out = ABSENT;
+            continue;
+        }
+        let q = match function {
+            Prepared::Quantile(row) => row.at(step),
+            Prepared::Quantiles(_, rows) => rows[part].at(step),
+            Prepared::Fraction(lower, upper) => {
+                *out = fraction(lower.at(step), upper.at(step), &mut buckets);
+                continue;
+            }
+        };
+        let (value, fixes) = quantile(q, &mut buckets);
+        *out = value;
+        if let Some(fixes) = fixes {
+            let t = steps.at(step);
+            let fixes = MonotonicityFixes { times: (t, t), ..fixes };
+            evaluator.annotate(&Annotation::ForcedMonotonicity { metric, fixes }, span);
+        }
+    }
+}
+
+/// The labels of a result among several quantiles: the quantile as OpenMetrics writes floats.
+fn with_quantile(labels: &Labels, name: &str, q: f64) -> Labels {
+    let mut text = model::format_float(q, model::FloatFormat::General);
+    if q.is_finite() && !text.contains(['.', 'e']) {
+        text.push_str(".0");
+    }
+    let mut builder = LabelsBuilder::from_labels(labels);
+    builder.set(name, text);
+    builder.build()
+}
+
+/// The quantile `q` of buckets sorted by bound, interpolated linearly within a bucket; and what had to be fixed.
+fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<MonotonicityFixes>) {
+    if q.is_nan() {
+        return (f64::NAN, None);
+    }
+    if q < 0.0 {
+        return (f64::NEG_INFINITY, None);
+    }
+    if q > 1.0 {
+        return (f64::INFINITY, None);
+    }
+    if !ends_with_infinity(buckets) {
+        return (f64::NAN, None);
+    }
+    coalesce(buckets);
+    let fixes = force_monotonicity(buckets);
+    let last = buckets.len() - 1;
+    let observations = buckets[last].count;
+    if last == 0 || observations == 0.0 {
+        return (f64::NAN, fixes);
+    }
+    let mut rank = q * observations;
+    let at = buckets[..last].partition_point(|bucket| !(bucket.count >= rank));
+    if at == last {
+        return (buckets[last - 1].upper_bound, fixes);
+    }
+    let end = buckets[at].upper_bound;
+    if at == 0 && end <= 0.0 {
+        return (end, fixes);
+    }
+    let mut start = 0.0;
+    let mut count = buckets[at].count;
+    if at > 0 {
+        start = buckets[at - 1].upper_bound;
+        count -= buckets[at - 1].count;
+        rank -= buckets[at - 1].count;
+    }
+    (start + (end - start) * (rank / count), fixes)
+}
+
+fn ends_with_infinity(buckets: &[Bucket]) -> bool {
+    buckets.last().is_some_and(|bucket| bucket.upper_bound == f64::INFINITY)
+}
+
+/// Adds up buckets of equal bounds (`le="1"` and `le="1.0"`).
+fn coalesce(buckets: &mut Vec<Bucket>) {
+    buckets.dedup_by(|next, kept| {
+        let equal = next.upper_bound == kept.upper_bound;
+        if equal {
+            kept.count += next.count;
+        }
+        equal
+    });
+}
+
+/// Makes counts grow with the bound. Differences within the tolerance are rounding and fixed without a remark.
+fn force_monotonicity(buckets: &mut [Bucket]) -> Option<MonotonicityFixes> {
+    let mut fixes: Option<MonotonicityFixes> = None;
+    let mut previous = buckets[0].count;
+    for bucket in &mut buckets[1..] {
+        let count = bucket.count;
+        if count == previous {
+            continue;
+        }
+        if almost_equal(previous, count) {
+            bucket.count = previous;
+        } else if count < previous {
+            bucket.count = previous;
+            let bound = bucket.upper_bound;
+            let known = fixes.unwrap_or(MonotonicityFixes {
+                times: (0, 0),
+                buckets: (f64::INFINITY, f64::NEG_INFINITY),
+                max_diff: 0.0,
+                count: 1,
+            });
+            fixes = Some(MonotonicityFixes {
+                buckets: (known.buckets.0.min(bound), known.buckets.1.max(bound)),
+                max_diff: known.max_diff.max(previous - count),
+                ..known
+            });
+        } else {
+            previous = count;
+        }
+    }
+    fixes
+}
+
+fn almost_equal(a: f64, b: f64) -> bool {
+    if a == b || (a.is_nan() && b.is_nan()) {
+        return true;
+    }
+    let (sum, difference) = (a.abs() + b.abs(), (a - b).abs());
+    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
+        return difference < TOLERANCE * f64::MIN_POSITIVE;
+    }
+    difference / sum.min(f64::MAX) < TOLERANCE
+}
+
+/// The fraction of observations between `lower` and `upper`, of buckets sorted by bound.
+fn fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
+    if !ends_with_infinity(buckets) {
+        return f64::NAN;
+    }
+    coalesce(buckets);
+    let count = buckets[buckets.len() - 1].count;
+    if count == 0.0 || lower.is_nan() || upper.is_nan() {
+        return f64::NAN;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    let rank = |value: f64| rank_of(value, buckets).min(count);
+    (rank(upper) - rank(lower)) / count
+}
+
+/// Observations below `value`, interpolated linearly within its bucket.
+fn rank_of(value: f64, buckets: &[Bucket]) -> f64 {
+    // Bounds that start above 0 are of values that are not negative.
+    let mut lower_bound = if buckets[0].upper_bound <= 0.0 { f64::NEG_INFINITY } else { 0.0 };
+    let mut rank = 0.0;
+    for bucket in buckets {
+        if lower_bound >= value {
+            return rank;
+        }
+        if bucket.upper_bound > value {
+            // A bucket without a lower end cannot be divided; one without an upper end gives nothing by the formula.
+            if lower_bound == f64::NEG_INFINITY {
+                return bucket.count;
+            }
+            let width = bucket.upper_bound - lower_bound;
+            return rank + (bucket.count - rank) * (value - lower_bound) / width;
+        }
+        (lower_bound, rank) = (bucket.upper_bound, bucket.count);
+    }
+    f64::INFINITY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buckets(pairs: &[(f64, f64)]) -> Vec<Bucket> {
+        pairs.iter().map(|&(upper_bound, count)| Bucket { upper_bound, count }).collect()
+    }
+
+    const INF: f64 = f64::INFINITY;
+
+    fn check(q: f64, pairs: &[(f64, f64)], expected: f64) {
+        let (got, _) = quantile(q, &mut buckets(pairs));
+        assert!(got == expected || (got.is_nan() && expected.is_nan()), "{q} of {pairs:?}: {got}");
+    }
+
+    #[test]
+    fn quantiles_are_interpolated() {
+        let usual = [(1.0, 10.0), (2.0, 30.0), (INF, 40.0)];
+        check(0.25, &usual, 1.0);
+        check(0.5, &usual, 1.5);
+        check(0.125, &usual, 0.5);
+        check(1.0, &usual, 2.0);
+        check(-0.1, &usual, f64::NEG_INFINITY);
+        check(1.1, &usual, INF);
+        check(f64::NAN, &usual, f64::NAN);
+        check(0.5, &[(1.0, 10.0)], f64::NAN);
+        check(0.5, &[(INF, 10.0)], f64::NAN);
+        check(0.5, &[(1.0, 0.0), (INF, 0.0)], f64::NAN);
+        check(0.1, &[(-1.0, 5.0), (INF, 10.0)], -1.0);
+        check(0.5, &[(1.0, 5.0), (1.0, 5.0), (INF, 10.0)], 0.5);
+    }
+
+    #[test]
+    fn decreasing_counts_are_fixed_and_reported() {
+        let mut decreasing = buckets(&[(1.0, 10.0), (2.0, 8.0), (INF, 12.0)]);
+        let (value, fixes) = quantile(0.5, &mut decreasing);
+        assert_eq!(value, 0.6);
+        let fixes = fixes.unwrap();
+        assert_eq!((fixes.buckets, fixes.max_diff), ((2.0, 2.0), 2.0));
+        let (_, fixes) =
+            quantile(0.5, &mut buckets(&[(1.0, 10.0), (2.0, 10.0 - 1e-13), (INF, 12.0)]));
+        assert_eq!(fixes, None);
+    }
+
+    #[test]
+    fn fractions_are_interpolated() {
+        let usual = [(1.0, 10.0), (2.0, 30.0), (INF, 40.0)];
+        for (lower, upper, expected) in [
+            (0.0, 1.0, 0.25),
+            (0.5, 1.5, 0.375),
+            (1.0, INF, 0.75),
+            (3.0, 2.0, 0.0),
+            (-INF, INF, 1.0),
+        ] {
+            assert_eq!(
+                fraction(lower, upper, &mut buckets(&usual)),
+                expected,
+                "{lower} to {upper}"
+            );
+        }
+    }
+}

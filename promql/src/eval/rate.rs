@@ -1,0 +1,240 @@
+//! How fast a series changes: by its first and last sample in a window, corrected for counter resets.
+
+use model::Columns;
+
+use super::block::ABSENT;
+use super::window::{Extent, Frame, WindowSizes};
+
+/// Which change is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Of a counter, per second.
+    Rate,
+    /// Of a counter.
+    Increase,
+    /// Of a gauge.
+    Delta,
+}
+
+/// A drop of a counter.
+#[derive(Clone, Copy, Debug)]
+struct Reset {
+    /// The first sample after it.
+    at: usize,
+    /// The value before it.
+    lost: f64,
+}
+
+/// Computes `rate`, `increase` or `delta` for each window into `out`.
+///
+/// Resets are rare, so they are listed once; each window adds up those in it, in time order as Prometheus
+/// adds them.
+pub(super) fn extrapolated(
+    columns: &Columns,
+    frame: Frame,
+    kind: Kind,
+    out: &mut [f64],
+) -> WindowSizes {
+    let values = columns.floats();
+    let resets = if kind == Kind::Delta { Vec::new() } else { resets(values) };
+    let mut passed = 0;
+    frame.fill(columns.times(), out, |window| {
+        if window.rows.len() < 2 {
+            return ABSENT;
+        }
+        let (first, last) = (window.rows.start, window.rows.end - 1);
+        while resets.get(passed).is_some_and(|reset| reset.at <= first) {
+            passed += 1;
+        }
+        let mut change = values[last] - values[first];
+        for reset in resets[passed..].iter().take_while(|reset| reset.at <= last) {
+            change += reset.lost;
+        }
+        extrapolate(change, columns, frame, &window, kind)
+    })
+}
+
+fn resets(values: &[f64]) -> Vec<Reset> {
+    let pairs = values.windows(2).enumerate();
+    pairs
+        .filter(|(_, pair)| pair[1] < pair[0])
+        .map(|(before, pair)| Reset { at: before + 1, lost: pair[0] })
+        .collect()
+}
+
+/// Scales the change between the first and the last sample to the whole window.
+///
+/// If the window starts or ends within 1.1 times the average distance of samples from the outermost sample,
+/// the series is taken to cover it to the edge, else to half that distance. A counter is never taken
+/// to have been negative.
+#[expect(clippy::cast_precision_loss, reason = "windows are shorter than 2^53 ms")]
+fn extrapolate(change: f64, columns: &Columns, frame: Frame, window: &Extent, kind: Kind) -> f64 {
+    let times = columns.times();
+    let (first, last) = (window.rows.start, window.rows.end - 1);
+    let window_start = window.end - frame.range;
+    let mut to_start = (times[first] - window_start) as f64 / 1000.0;
+    let mut to_end = (window.end - times[last]) as f64 / 1000.0;
+    let sampled = (times[last] - times[first]) as f64 / 1000.0;
+    let average = sampled / (window.rows.len() - 1) as f64;
+    let threshold = average * 1.1;
+
+    if to_start >= threshold {
+        to_start = average / 2.0;
+    }
+    let first_value = columns.floats()[first];
+    if kind != Kind::Delta && change > 0.0 && first_value >= 0.0 {
+        let to_zero = sampled * (first_value / change);
+        if to_zero < to_start {
+            to_start = to_zero;
+        }
+    }
+    if to_end >= threshold {
+        to_end = average / 2.0;
+    }
+    let mut factor = 1.0;
+    if sampled != 0.0 {
+        factor = (sampled + to_start + to_end) / sampled;
+    }
+    if kind == Kind::Rate {
+        factor /= frame.range as f64 / 1000.0;
+    }
+    change * factor
+}
+
+/// Computes `irate` (`per_second`) or `idelta` for each window into `out`: the change between the last two
+/// samples.
+#[expect(clippy::cast_precision_loss, reason = "windows are shorter than 2^53 ms")]
+pub(super) fn instant(
+    columns: &Columns,
+    frame: Frame,
+    per_second: bool,
+    out: &mut [f64],
+) -> WindowSizes {
+    let (times, values) = (columns.times(), columns.floats());
+    frame.fill(times, out, |window| {
+        if window.rows.len() < 2 {
+            return ABSENT;
+        }
+        let last = window.rows.end - 1;
+        let interval = times[last] - times[last - 1];
+        if interval == 0 {
+            return ABSENT;
+        }
+        let (before, after) = (values[last - 1], values[last]);
+        // After a reset a counter has counted from zero.
+        let change = if per_second && after < before { after } else { after - before };
+        if per_second { change / (interval as f64 / 1000.0) } else { change }
+    })
+}
+
+/// Counts the pairs of neighbours in each window that satisfy `counts`.
+#[expect(clippy::cast_precision_loss, reason = "windows are smaller than 2^53")]
+pub(super) fn count_pairs(
+    columns: &Columns,
+    frame: Frame,
+    out: &mut [f64],
+    counts: impl Fn(f64, f64) -> bool,
+) -> WindowSizes {
+    // The number of such pairs up to each sample; a window's is the difference of two.
+    let mut so_far = Vec::with_capacity(columns.len());
+    let mut total = 0_u64;
+    so_far.push(0);
+    for pair in columns.floats().windows(2) {
+        total += u64::from(counts(pair[0], pair[1]));
+        so_far.push(total);
+    }
+    frame.fill(columns.times(), out, |window| {
+        (so_far[window.rows.end - 1] - so_far[window.rows.start]) as f64
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::block::is_absent;
+    use crate::eval::steps::Steps;
+    use crate::eval::window::tests::{columns, frame};
+    use model::Sample;
+
+    /// A sample each 10 s from 10 s on.
+    fn every_10_s(values: &[f64]) -> Columns {
+        (1..).zip(values).map(|(i, v)| Sample { t: i * 10_000, v: *v }).collect()
+    }
+
+    fn check(kind: Kind, values: &[f64], range_s: i64, at_s: i64, expected: f64) {
+        let mut out = [0.0];
+        let frame = frame(range_s * 1000, Steps::single(at_s * 1000));
+        extrapolated(&every_10_s(values), frame, kind, &mut out);
+        let same = (is_absent(out[0]) && is_absent(expected))
+            || out[0].to_bits() == expected.to_bits()
+            || (out[0].is_nan() && expected.is_nan() && !is_absent(expected));
+        assert!(same, "{kind:?} of {values:?} over {range_s} s at {at_s} s is {}", out[0]);
+    }
+
+    #[test]
+    fn windows_filled_to_the_edges() {
+        // Samples at 30..=60 s in (20 s, 60 s]: 10 s to the start, none to the end.
+        let values = [0.0, 10.0, 20.0, 30.0, 40.0, 50.0];
+        check(Kind::Increase, &values, 40, 60, 40.0);
+        check(Kind::Rate, &values, 40, 60, 30.0 * ((30.0 + 10.0) / 30.0 / 40.0));
+        check(Kind::Delta, &values, 40, 60, 40.0);
+    }
+
+    #[test]
+    fn gaps_are_bridged_by_half_a_distance() {
+        // Samples at 10 and 20 s, window (-100 s, 100 s]: half of 10 s on each side.
+        check(Kind::Delta, &[100.0, 110.0], 200, 100, 20.0);
+        // A counter at 1 that rises by 10 in 10 s was zero 1 s before.
+        check(Kind::Increase, &[1.0, 11.0], 200, 100, 10.0 * ((10.0 + 1.0 + 5.0) / 10.0));
+    }
+
+    #[test]
+    fn resets_add_what_was_lost() {
+        check(Kind::Increase, &[5.0, 8.0, 2.0, 4.0], 30, 40, 4.0 - 8.0 + 8.0 + 2.0);
+        // The drop from 9 to 1 is between the window's start and its first sample.
+        check(Kind::Increase, &[9.0, 1.0, 2.0], 20, 30, 2.0);
+        check(Kind::Delta, &[9.0, 1.0], 20, 20, -16.0);
+    }
+
+    #[test]
+    fn too_few_samples_give_nothing() {
+        check(Kind::Rate, &[1.0], 60, 60, ABSENT);
+        check(Kind::Rate, &[], 60, 60, ABSENT);
+        check(Kind::Rate, &[1.0, f64::NAN], 60, 60, f64::NAN);
+        check(Kind::Rate, &[1.0, f64::INFINITY], 60, 60, f64::INFINITY);
+    }
+
+    #[test]
+    fn moving_windows_agree_with_single_ones() {
+        let values: Vec<f64> = (0..60).map(|i| f64::from((i * 37 + 11) % 23)).collect();
+        let columns = every_10_s(&values);
+        let steps = Steps::new(0, 700_000, 7_000);
+        let mut moving = vec![0.0; steps.count];
+        extrapolated(&columns, frame(95_000, steps), Kind::Rate, &mut moving);
+        for (t, moving) in steps.iter().zip(moving) {
+            let mut single = [0.0];
+            extrapolated(&columns, frame(95_000, Steps::single(t)), Kind::Rate, &mut single);
+            assert_eq!(single[0].to_bits(), moving.to_bits(), "at {t}");
+        }
+    }
+
+    #[test]
+    fn the_last_two_samples() {
+        let mut out = [0.0; 3];
+        let steps = Steps::new(10, 30, 10);
+        instant(&columns(&[5.0, 7.0, 1.0]), frame(100, steps), true, &mut out);
+        assert!(is_absent(out[0]));
+        assert_eq!(out[1..], [200.0, 100.0]);
+        instant(&columns(&[5.0, 7.0, 1.0]), frame(100, steps), false, &mut out);
+        assert_eq!(out[1..], [2.0, -6.0]);
+    }
+
+    #[test]
+    fn pairs_are_counted_within_the_window() {
+        let mut out = [0.0; 4];
+        let steps = Steps::new(20, 50, 10);
+        let columns = columns(&[3.0, 1.0, 2.0, 0.0, 0.0]);
+        count_pairs(&columns, frame(20, steps), &mut out, |a, b| b < a);
+        assert_eq!(out, [1.0, 0.0, 1.0, 0.0]);
+    }
+}

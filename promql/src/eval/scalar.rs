@@ -1,0 +1,140 @@
+//! Scalars: one number per step, always present.
+
+use super::arithmetic::{self, go_max, go_min};
+use super::block::is_present;
+use super::evaluator::Evaluator;
+use super::failure::QueryFailure;
+use super::plan::{ScalarPlan, VectorPlan};
+use super::seconds;
+use super::steps::Steps;
+
+/// The values of a scalar at all steps.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum ScalarRow {
+    /// The same at all steps.
+    Constant(f64),
+    /// One for each step.
+    Varying(Vec<f64>),
+}
+
+impl ScalarRow {
+    /// The value at `step`.
+    #[inline]
+    pub(super) fn at(&self, step: usize) -> f64 {
+        match self {
+            Self::Constant(value) => *value,
+            Self::Varying(values) => values[step],
+        }
+    }
+
+    /// Applies `f` to each value.
+    fn map(self, f: impl Fn(f64) -> f64) -> Self {
+        match self {
+            Self::Constant(value) => Self::Constant(f(value)),
+            Self::Varying(mut values) => {
+                values.iter_mut().for_each(|value| *value = f(*value));
+                Self::Varying(values)
+            }
+        }
+    }
+
+    /// Applies `f` to the values of two rows.
+    fn zip(self, other: &Self, f: impl Fn(f64, f64) -> f64) -> Self {
+        match (self, other) {
+            (Self::Constant(a), Self::Varying(values)) => {
+                Self::Varying(values.iter().map(|b| f(a, *b)).collect())
+            }
+            (row, Self::Constant(b)) => row.map(|a| f(a, *b)),
+            (Self::Varying(mut left), Self::Varying(right)) => {
+                left.iter_mut().zip(right).for_each(|(a, b)| *a = f(*a, *b));
+                Self::Varying(left)
+            }
+        }
+    }
+
+    /// The values of `count` steps.
+    pub(super) fn into_values(self, count: usize) -> Vec<f64> {
+        match self {
+            Self::Constant(value) => vec![value; count],
+            Self::Varying(values) => values,
+        }
+    }
+}
+
+/// Evaluates `plan` at each of `steps`, of which there is at least one.
+///
+/// # Errors
+/// [`QueryFailure`]
+pub(super) fn evaluate(
+    evaluator: &Evaluator<'_>,
+    plan: &ScalarPlan<'_>,
+    steps: Steps,
+) -> Result<ScalarRow, QueryFailure> {
+    let inner = |plan| evaluate(evaluator, plan, steps);
+    Ok(match plan {
+        ScalarPlan::Constant(value) => ScalarRow::Constant(*value),
+        ScalarPlan::Time => {
+            let mut row = evaluator.empty_row(steps)?;
+            row.iter_mut().zip(steps.iter()).for_each(|(value, t)| *value = seconds(t));
+            ScalarRow::Varying(row)
+        }
+        ScalarPlan::FromVector(input) => from_vector(evaluator, input, steps)?,
+        ScalarPlan::Chain(first, links) => {
+            let mut row = inner(first)?;
+            for (op, right) in links {
+                row = row.zip(&inner(right)?, |a, b| arithmetic::scalars(*op, a, b));
+            }
+            row
+        }
+        ScalarPlan::Negate(input) => inner(input)?.map(|v| -v),
+        ScalarPlan::Max(a, b) => inner(a)?.zip(&inner(b)?, go_max),
+        ScalarPlan::Min(a, b) => inner(a)?.zip(&inner(b)?, go_min),
+        ScalarPlan::Once(input) => {
+            ScalarRow::Constant(evaluate(evaluator, input, steps.first())?.at(0))
+        }
+    })
+}
+
+/// `scalar(v)`: the sample of the only series, NaN when there are none or several.
+fn from_vector(
+    evaluator: &Evaluator<'_>,
+    input: &VectorPlan<'_>,
+    steps: Steps,
+) -> Result<ScalarRow, QueryFailure> {
+    let mut values = evaluator.empty_row(steps)?;
+    let mut ambiguous = vec![false; steps.count];
+    let before = evaluator.samples.held();
+    evaluator.stream(input, steps, &mut |_, row| {
+        for ((known, ambiguous), &value) in values.iter_mut().zip(&mut ambiguous).zip(&*row) {
+            if is_present(value) {
+                *ambiguous |= is_present(*known);
+                *known = value;
+            }
+        }
+        Ok(())
+    })?;
+    for (value, ambiguous) in values.iter_mut().zip(ambiguous) {
+        if ambiguous || !is_present(*value) {
+            *value = f64::NAN;
+        }
+    }
+    evaluator.samples.release_to(before, values.len() as u64);
+    Ok(ScalarRow::Varying(values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_combine_whatever_their_kind() {
+        let constant = ScalarRow::Constant(10.0);
+        let varying = ScalarRow::Varying(vec![1.0, 2.0]);
+        let minus = |a, b| a - b;
+        assert_eq!(constant.clone().zip(&constant, minus), ScalarRow::Constant(0.0));
+        assert_eq!(constant.clone().zip(&varying, minus), ScalarRow::Varying(vec![9.0, 8.0]));
+        assert_eq!(varying.clone().zip(&constant, minus), ScalarRow::Varying(vec![-9.0, -8.0]));
+        assert_eq!(varying.clone().zip(&varying, minus), ScalarRow::Varying(vec![0.0, 0.0]));
+        assert_eq!(constant.into_values(2), [10.0, 10.0]);
+    }
+}

@@ -1,0 +1,80 @@
+//! The times at which an expression is evaluated.
+
+use model::Timestamp;
+
+/// Evenly spaced times. An instant query has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Steps {
+    /// The first time.
+    pub(super) start: Timestamp,
+    /// Milliseconds from one time to the next, positive.
+    pub(super) interval: i64,
+    /// Number of times.
+    pub(super) count: usize,
+}
+
+impl Steps {
+    /// The times `start`, `start + interval`, … up to `end`; none when `end` is before `start`.
+    pub(super) fn new(start: Timestamp, end: Timestamp, interval: i64) -> Self {
+        let interval = interval.max(1);
+        let count = match end.checked_sub(start) {
+            Some(span) if span < 0 => 0,
+            span => {
+                usize::try_from(span.unwrap_or(i64::MAX) / interval).unwrap_or(usize::MAX - 1) + 1
+            }
+        };
+        Self { start, interval, count }
+    }
+
+    /// One time.
+    pub(super) const fn single(at: Timestamp) -> Self {
+        Self { start: at, interval: 1, count: 1 }
+    }
+
+    /// Only the first time.
+    pub(super) fn first(self) -> Self {
+        Self { count: self.count.min(1), ..self }
+    }
+
+    /// The `step`-th time; `step` is below `count`.
+    #[inline]
+    pub(super) fn at(self, step: usize) -> Timestamp {
+        self.start + self.interval * i64::try_from(step).unwrap_or(i64::MAX)
+    }
+
+    /// The last time, the start when there is none.
+    pub(super) fn last(self) -> Timestamp {
+        self.at(self.count.saturating_sub(1))
+    }
+
+    /// All times in order.
+    pub(super) fn iter(self) -> impl Iterator<Item = Timestamp> {
+        (0..self.count).map(move |step| self.at(step))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_time_is_the_last_that_fits() {
+        for (start, end, interval, expected) in [
+            (0, 0, 10, vec![0]),
+            (0, 9, 10, vec![0]),
+            (0, 10, 10, vec![0, 10]),
+            (-5, 16, 10, vec![-5, 5, 15]),
+            (1, 0, 10, vec![]),
+        ] {
+            let steps = Steps::new(start, end, interval);
+            assert_eq!(steps.iter().collect::<Vec<_>>(), expected, "{start}..{end} by {interval}");
+        }
+    }
+
+    #[test]
+    fn extreme_ends_do_not_overflow() {
+        let steps = Steps::new(i64::MIN, i64::MAX, 1);
+        assert!(steps.count > 1 << 60);
+        assert_eq!(steps.at(0), i64::MIN);
+    }
+}

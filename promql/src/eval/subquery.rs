@@ -1,0 +1,85 @@
+//! Samples over a range, from the store or from evaluating an expression at many steps.
+
+use model::Columns;
+
+use super::block::{Series, is_present};
+use super::evaluator::Evaluator;
+use super::failure::QueryFailure;
+use super::plan::{Source, Subquery};
+use super::selector;
+use super::steps::Steps;
+
+/// Hands the samples of all windows that end where `steps` look to `sink`, series by series. A series
+/// without samples is left out.
+///
+/// # Errors
+/// [`QueryFailure`]
+pub(super) fn stream_source(
+    evaluator: &Evaluator<'_>,
+    source: &Source<'_>,
+    steps: Steps,
+    sink: &mut dyn FnMut(Series, &Columns) -> Result<(), QueryFailure>,
+) -> Result<(), QueryFailure> {
+    match source {
+        Source::Selector { selector, range } => {
+            selector::stream_range(evaluator, selector, *range, steps, sink)
+        }
+        Source::Subquery(subquery) => stream_subquery(evaluator, subquery, steps, sink),
+    }
+}
+
+fn stream_subquery(
+    evaluator: &Evaluator<'_>,
+    subquery: &Subquery<'_>,
+    steps: Steps,
+    sink: &mut dyn FnMut(Series, &Columns) -> Result<(), QueryFailure>,
+) -> Result<(), QueryFailure> {
+    let inner = inner_steps(subquery, steps);
+    let mut columns = Columns::new();
+    evaluator.stream(&subquery.input, inner, &mut |series, row| {
+        columns.clear();
+        for (t, &value) in inner.iter().zip(&*row) {
+            if is_present(value) {
+                columns.push(t, value);
+            }
+        }
+        sink(series, &columns)
+    })
+}
+
+/// The times at which a subquery evaluates: multiples of its interval, so that they do not depend on when
+/// the query is asked. The first is after the start of the first window.
+fn inner_steps(subquery: &Subquery<'_>, steps: Steps) -> Steps {
+    let interval = subquery.interval;
+    let window_start = subquery.look.from(steps.start).saturating_sub(subquery.range);
+    // Division rounds towards zero, so before 1970 this already is after the start.
+    let mut first = interval * (window_start / interval);
+    if first <= window_start {
+        first = first.saturating_add(interval);
+    }
+    Steps::new(first, subquery.look.from(steps.last()), interval)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::plan::{Look, ScalarPlan, VectorPlan};
+
+    fn check(range: i64, interval: i64, offset: i64, steps: Steps, expected: &[i64]) {
+        let input = VectorPlan::FromScalar(Box::new(ScalarPlan::Constant(1.0)));
+        let look = Look { offset, at: None };
+        let subquery = Subquery { input, range, interval, look };
+        let times: Vec<_> = inner_steps(&subquery, steps).iter().collect();
+        assert_eq!(times, expected, "[{range}:{interval}] offset {offset} at {steps:?}");
+    }
+
+    #[test]
+    fn evaluation_times_are_multiples_of_the_interval() {
+        check(20, 10, 0, Steps::single(100), &[90, 100]);
+        check(20, 10, 0, Steps::single(105), &[90, 100]);
+        check(20, 10, 7, Steps::single(105), &[80, 90]);
+        check(5, 10, 0, Steps::single(105), &[]);
+        check(20, 10, 0, Steps::new(100, 130, 30), &[90, 100, 110, 120, 130]);
+        check(20, 10, 0, Steps::single(-5), &[-20, -10]);
+    }
+}

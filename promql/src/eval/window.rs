@@ -1,0 +1,241 @@
+//! Functions of the samples in a window that moves over a series.
+//!
+//! A series is decoded once. Both ends of the window only move forward, so all windows are found in one
+//! pass; functions that can be computed from the ends alone do not look at what is between.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use model::{Columns, Timestamp};
+
+use super::annotations::Annotation;
+use super::block::{ABSENT, Series, Sink, count_present};
+use super::evaluator::Evaluator;
+use super::failure::{ExecutionError, QueryFailure};
+use super::plan::{Look, Window, WindowFunction};
+use super::scalar::ScalarRow;
+use super::steps::Steps;
+use super::subquery::stream_source;
+use super::{over_time, rate, regression};
+use crate::ast::Span;
+
+/// Where the windows of all steps are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    /// The steps.
+    pub(super) steps: Steps,
+    /// Where a step's window ends.
+    pub(super) look: Look,
+    /// Milliseconds that a window covers: its start is not in it, its end is.
+    pub(super) range: i64,
+}
+
+/// The window of one step; has at least one sample.
+#[derive(Clone, Debug)]
+pub(super) struct Extent {
+    /// Which step.
+    pub(super) step: usize,
+    /// The samples in it.
+    pub(super) rows: Range<usize>,
+    /// Its end in time.
+    pub(super) end: Timestamp,
+}
+
+/// Sizes of windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct WindowSizes {
+    /// Samples of all windows together.
+    pub(super) total: u64,
+    /// Samples of the largest.
+    pub(super) largest: u64,
+}
+
+impl Frame {
+    /// Computes `f` for each window with samples into `out`; steps of other windows have no sample.
+    pub(super) fn fill(
+        self,
+        times: &[Timestamp],
+        out: &mut [f64],
+        mut f: impl FnMut(Extent) -> f64,
+    ) -> WindowSizes {
+        let (mut first, mut after_last) = (0, 0);
+        let mut sizes = WindowSizes::default();
+        for (step, out) in out.iter_mut().enumerate() {
+            let end = self.look.from(self.steps.at(step));
+            let start = end.saturating_sub(self.range);
+            while times.get(after_last).is_some_and(|t| *t <= end) {
+                after_last += 1;
+            }
+            while first < after_last && times[first] <= start {
+                first += 1;
+            }
+            *out = ABSENT;
+            if first < after_last {
+                let samples = (after_last - first) as u64;
+                sizes.total += samples;
+                sizes.largest = sizes.largest.max(samples);
+                *out = f(Extent { step, rows: first..after_last, end });
+            }
+        }
+        sizes
+    }
+}
+
+/// The arguments of a window function besides the window.
+#[derive(Debug)]
+pub(super) struct Parameters {
+    rows: Vec<(ScalarRow, Span)>,
+}
+
+impl Parameters {
+    /// Parameter `index` at `step`.
+    pub(super) fn at(&self, index: usize, step: usize) -> f64 {
+        self.rows.get(index).map_or(f64::NAN, |(row, _)| row.at(step))
+    }
+
+    /// Where parameter `index` stands.
+    pub(super) fn span(&self, index: usize) -> Span {
+        self.rows.get(index).map_or_else(Span::default, |(_, span)| *span)
+    }
+}
+
+/// Evaluates a window function series by series.
+///
+/// # Errors
+/// [`QueryFailure`]
+pub(super) fn stream(
+    evaluator: &Evaluator<'_>,
+    window: &Window<'_>,
+    steps: Steps,
+    sink: &mut Sink<'_>,
+) -> Result<(), QueryFailure> {
+    let mut rows = Vec::with_capacity(window.parameters.len());
+    for (plan, span) in &window.parameters {
+        rows.push((evaluator.scalar(plan, steps)?, *span));
+    }
+    let parameters = Parameters { rows };
+    let frame = Frame { steps, look: window.source.look(), range: window.source.range() };
+    let mut seen = HashSet::new();
+    let mut out = evaluator.empty_row(steps)?;
+    let before = evaluator.samples.held();
+    let mut kept = 0;
+    stream_source(evaluator, &window.source, steps, &mut |mut series, columns| {
+        let sizes = apply(evaluator, window.function, columns, frame, &parameters, &mut out)?;
+        let samples = count_present(&out) as u64;
+        evaluator.samples.looked_at(sizes.total);
+        evaluator.samples.hold_for_a_moment(sizes.largest.max(samples))?;
+        if samples == 0 {
+            return Ok(());
+        }
+        evaluator.samples.hold(samples)?;
+        kept += samples;
+        remark_on_name(evaluator, window, &series);
+        if !window.function.keeps_name() {
+            series.drop_name(evaluator.delayed_names);
+        }
+        if window.may_collide && !seen.insert(series.labels.clone()) {
+            return Err(ExecutionError::DuplicateLabels.into());
+        }
+        sink(series, &mut out)
+    })?;
+    evaluator.samples.release_to(before, kept);
+    Ok(())
+}
+
+/// `rate` of what does not look like a counter is worth a remark.
+fn remark_on_name(evaluator: &Evaluator<'_>, window: &Window<'_>, series: &Series) {
+    if !matches!(window.function, WindowFunction::Rate | WindowFunction::Increase) {
+        return;
+    }
+    let name = series.labels.metric_name();
+    let is_counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|s| name.ends_with(s));
+    if !name.is_empty() && !is_counter {
+        evaluator.annotate(&Annotation::PossibleNonCounter(name), window.source.span());
+    }
+}
+
+/// Computes `function` for each window into `out`.
+fn apply(
+    evaluator: &Evaluator<'_>,
+    function: WindowFunction,
+    columns: &Columns,
+    frame: Frame,
+    parameters: &Parameters,
+    out: &mut [f64],
+) -> Result<WindowSizes, QueryFailure> {
+    let (times, values) = (columns.times(), columns.floats());
+    Ok(match function {
+        WindowFunction::Rate => rate::extrapolated(columns, frame, rate::Kind::Rate, out),
+        WindowFunction::Increase => rate::extrapolated(columns, frame, rate::Kind::Increase, out),
+        WindowFunction::Delta => rate::extrapolated(columns, frame, rate::Kind::Delta, out),
+        WindowFunction::Irate => rate::instant(columns, frame, true, out),
+        WindowFunction::Idelta => rate::instant(columns, frame, false, out),
+        WindowFunction::Resets => rate::count_pairs(columns, frame, out, |a, b| b < a),
+        WindowFunction::Changes => {
+            rate::count_pairs(columns, frame, out, |a, b| a != b && !(a.is_nan() && b.is_nan()))
+        }
+        WindowFunction::Deriv => regression::derivative(columns, frame, out),
+        WindowFunction::PredictLinear => {
+            regression::prediction(columns, frame, out, |step| parameters.at(0, step))
+        }
+        WindowFunction::DoubleExponentialSmoothing => {
+            regression::smoothing(columns, frame, out, |step| {
+                (parameters.at(0, step), parameters.at(1, step))
+            })?
+        }
+        WindowFunction::Quantile => {
+            let mut scratch = Vec::new();
+            frame.fill(times, out, |window| {
+                let q = parameters.at(0, window.step);
+                if !(0.0..=1.0).contains(&q) {
+                    evaluator.annotate(&Annotation::InvalidQuantile(q), parameters.span(0));
+                }
+                over_time::quantile_of(q, &values[window.rows], &mut scratch)
+            })
+        }
+        function => over_time::apply(function, columns, frame, out),
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use model::Sample;
+
+    /// Columns with a sample every ten milliseconds from 10 on.
+    pub(in crate::eval) fn columns(values: &[f64]) -> Columns {
+        (1..).zip(values).map(|(i, v)| Sample { t: i * 10, v: *v }).collect()
+    }
+
+    /// Windows of `range` at each of `steps`, looking at the steps themselves.
+    pub(in crate::eval) fn frame(range: i64, steps: Steps) -> Frame {
+        Frame { steps, look: Look { offset: 0, at: None }, range }
+    }
+
+    fn windows(range: i64, steps: Steps, times: &[i64]) -> Vec<Range<usize>> {
+        let mut all = vec![0..0; steps.count];
+        let mut out = vec![0.0; steps.count];
+        frame(range, steps).fill(times, &mut out, |window| {
+            all[window.step] = window.rows;
+            1.0
+        });
+        all
+    }
+
+    #[test]
+    fn windows_are_open_on_the_left_and_closed_on_the_right() {
+        let times = [10, 20, 30, 40];
+        assert_eq!(
+            windows(20, Steps::new(0, 60, 10), &times),
+            [0..0, 0..1, 0..2, 1..3, 2..4, 3..4, 0..0],
+        );
+        assert_eq!(windows(20, Steps::single(35), &times), [1..3]);
+        assert_eq!(windows(5, Steps::new(5, 35, 10), &times), [0..0, 0..0, 0..0, 0..0]);
+    }
+
+    #[test]
+    fn sizes_add_up() {
+        let sizes = frame(20, Steps::new(0, 60, 10)).fill(&[10, 20, 30], &mut [0.0; 7], |_| 1.0);
+        assert_eq!(sizes, WindowSizes { total: 6, largest: 2 });
+    }
+}

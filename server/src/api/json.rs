@@ -1,0 +1,415 @@
+//! The JSON of the Prometheus API, written straight into a buffer.
+//!
+//! Answers may hold millions of points, so points are never turned into a tree of JSON values first, and what is written
+//! counts against the query's bytes. Small answers are serialized with serde into the same envelope.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use model::{
+    Charge, Columns, FloatFormat, Labels, QueryContext, QueryError, Sample, Timestamp, write_float,
+};
+use promql::value::{QueryResult, QueryStats, Value};
+use serde::Serialize;
+
+/// Prometheus lists at most this many warnings, and as many infos.
+const ANNOTATIONS_MAX: usize = 10;
+/// About how many bytes a point takes: eleven digits of time, a value, punctuation.
+const POINT_BYTES: usize = 32;
+/// About how many bytes the labels of a series take.
+const SERIES_BYTES: usize = 192;
+
+/// Writes `text` as a JSON string.
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a string serializes and memory takes every write");
+}
+
+/// Writes `t` as seconds, with three decimals unless they are zero.
+pub(crate) fn write_timestamp(out: &mut Vec<u8>, t: Timestamp) {
+    let mut digits = itoa::Buffer::new();
+    let magnitude = t.unsigned_abs();
+    if t < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(digits.format(magnitude / 1000).as_bytes());
+    let ms = magnitude % 1000;
+    if ms != 0 {
+        out.push(b'.');
+        if ms < 100 {
+            out.push(b'0');
+        }
+        if ms < 10 {
+            out.push(b'0');
+        }
+        out.extend_from_slice(digits.format(ms).as_bytes());
+    }
+}
+
+/// Writes `[seconds,"value"]`.
+pub(crate) fn write_sample(out: &mut Vec<u8>, sample: Sample) {
+    out.push(b'[');
+    write_timestamp(out, sample.t);
+    out.extend_from_slice(b",\"");
+    write_float(out, sample.v, FloatFormat::Api);
+    out.extend_from_slice(b"\"]");
+}
+
+/// Writes `{"name":"value",…}`.
+pub(crate) fn write_labels(out: &mut Vec<u8>, labels: &Labels) {
+    out.push(b'{');
+    for (i, label) in labels.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write_string(out, label.name);
+        out.push(b':');
+        write_string(out, label.value);
+    }
+    out.push(b'}');
+}
+
+fn write_points(out: &mut Vec<u8>, columns: &Columns) {
+    out.push(b'[');
+    for (i, sample) in columns.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write_sample(out, sample);
+    }
+    out.push(b']');
+}
+
+fn write_list<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u8>, &T)) {
+    out.push(b'[');
+    for (i, item) in items.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    out.push(b']');
+}
+
+/// An answer being written, within the bytes and the time of its query.
+struct Writer<'a> {
+    out: Vec<u8>,
+    held: Charge,
+    context: &'a QueryContext,
+}
+
+impl<'a> Writer<'a> {
+    /// Starts the envelope, with room for about `bytes`.
+    fn new(bytes: usize, context: &'a QueryContext) -> Result<Self, QueryError> {
+        let held = context.budget.charge(bytes)?;
+        let mut out = Vec::with_capacity(bytes);
+        out.extend_from_slice(b"{\"status\":\"success\",\"data\":");
+        Ok(Self { out, held, context })
+    }
+
+    /// Writes a list whose items may be many and large.
+    fn list<T>(
+        &mut self,
+        items: &[T],
+        mut write: impl FnMut(&mut Vec<u8>, &T),
+    ) -> Result<(), QueryError> {
+        self.out.push(b'[');
+        for (i, item) in items.iter().enumerate() {
+            if i > 0 {
+                self.out.push(b',');
+            }
+            write(&mut self.out, item);
+            self.context.check()?;
+            let more = u64::try_from(self.out.capacity()).unwrap_or(u64::MAX);
+            let more = more.saturating_sub(self.held.bytes());
+            if more > 0 {
+                self.held.grow(usize::try_from(more).unwrap_or(usize::MAX))?;
+            }
+        }
+        self.out.push(b']');
+        Ok(())
+    }
+
+    /// Ends the envelope.
+    fn finish(mut self, warnings: &[&str], infos: &[&str]) -> Vec<u8> {
+        write_annotations(&mut self.out, "warnings", warnings, "warning");
+        write_annotations(&mut self.out, "infos", infos, "info");
+        self.out.push(b'}');
+        self.out
+    }
+}
+
+/// How long the parts of a query took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timings {
+    /// Waiting for a free slot.
+    pub(crate) queued: Duration,
+    /// Parsing and evaluating.
+    pub(crate) evaluated: Duration,
+}
+
+/// The answer to a query, in its envelope. `resultType` comes first, since clients decode `result` by it.
+///
+/// # Errors
+/// [`QueryError`] when the answer is larger than the query may hold, or takes too long to write.
+pub(crate) fn query_body(
+    result: &QueryResult,
+    extra_warnings: &[String],
+    timings: Option<Timings>,
+    context: &QueryContext,
+) -> Result<Vec<u8>, QueryError> {
+    let mut writer = Writer::new(bytes_expected(&result.value), context)?;
+    writer.out.extend_from_slice(b"{\"resultType\":\"");
+    writer.out.extend_from_slice(result.value.value_type().as_str().as_bytes());
+    writer.out.extend_from_slice(b"\",\"result\":");
+    match &result.value {
+        Value::Scalar(sample) => write_sample(&mut writer.out, *sample),
+        Value::String(t, text) => {
+            writer.out.push(b'[');
+            write_timestamp(&mut writer.out, *t);
+            writer.out.push(b',');
+            write_string(&mut writer.out, text);
+            writer.out.push(b']');
+        }
+        Value::Vector(samples) => writer.list(samples, |out, sample| {
+            out.extend_from_slice(b"{\"metric\":");
+            write_labels(out, &sample.labels);
+            out.extend_from_slice(b",\"value\":");
+            write_sample(out, sample.sample);
+            out.push(b'}');
+        })?,
+        Value::Matrix(series) => writer.list(series, |out, series| {
+            out.extend_from_slice(b"{\"metric\":");
+            write_labels(out, &series.labels);
+            out.extend_from_slice(b",\"values\":");
+            write_points(out, &series.samples);
+            out.push(b'}');
+        })?,
+    }
+    if let Some(timings) = timings {
+        write_stats(&mut writer.out, &result.stats, timings);
+    }
+    writer.out.push(b'}');
+    let warnings = result.warnings.iter().chain(extra_warnings).map(String::as_str);
+    let infos = result.infos.iter().map(String::as_str);
+    Ok(writer.finish(&warnings.collect::<Vec<_>>(), &infos.collect::<Vec<_>>()))
+}
+
+/// About how many bytes a value takes, so that large answers are not copied as they grow.
+fn bytes_expected(value: &Value) -> usize {
+    match value {
+        Value::Scalar(_) | Value::String(..) => 128,
+        Value::Vector(samples) => 128 + samples.len() * (SERIES_BYTES + POINT_BYTES),
+        Value::Matrix(series) => {
+            let points: usize = series.iter().map(|series| series.samples.len()).sum();
+            128 + series.len() * SERIES_BYTES + points * POINT_BYTES
+        }
+    }
+}
+
+fn write_stats(out: &mut Vec<u8>, stats: &QueryStats, timings: Timings) {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct TimingsJson {
+        eval_total_time: f64,
+        exec_queue_time: f64,
+        exec_total_time: f64,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct SamplesJson {
+        total_queryable_samples: u64,
+        samples_read: u64,
+        peak_samples: u64,
+    }
+    #[derive(Serialize)]
+    struct StatsJson {
+        timings: TimingsJson,
+        samples: SamplesJson,
+    }
+    let stats = StatsJson {
+        timings: TimingsJson {
+            eval_total_time: timings.evaluated.as_secs_f64(),
+            exec_queue_time: timings.queued.as_secs_f64(),
+            exec_total_time: (timings.queued + timings.evaluated).as_secs_f64(),
+        },
+        samples: SamplesJson {
+            total_queryable_samples: stats.samples_queryable,
+            samples_read: stats.samples_read,
+            peak_samples: stats.samples_peak,
+        },
+    };
+    out.extend_from_slice(b",\"stats\":");
+    serde_json::to_writer(out, &stats).expect("numbers serialize and memory takes every write");
+}
+
+/// The answer to `series`: a list of label sets.
+///
+/// # Errors
+/// [`QueryError`], as for [`query_body`].
+pub(crate) fn labels_body(
+    series: &[Labels],
+    warnings: &[String],
+    context: &QueryContext,
+) -> Result<Vec<u8>, QueryError> {
+    let mut writer = Writer::new(128 + series.len() * SERIES_BYTES, context)?;
+    writer.list(series, write_labels)?;
+    Ok(writer.finish(&warnings.iter().map(String::as_str).collect::<Vec<_>>(), &[]))
+}
+
+/// The answer to `labels` and `label/<name>/values`: a list of strings.
+///
+/// # Errors
+/// [`QueryError`], as for [`query_body`].
+pub(crate) fn strings_body(
+    strings: &[String],
+    warnings: &[String],
+    context: &QueryContext,
+) -> Result<Vec<u8>, QueryError> {
+    let bytes = strings.iter().map(|text| text.len() + 3).sum::<usize>();
+    let mut writer = Writer::new(128 + bytes, context)?;
+    writer.list(strings, |out, text| write_string(out, text))?;
+    Ok(writer.finish(&warnings.iter().map(String::as_str).collect::<Vec<_>>(), &[]))
+}
+
+/// Any small answer, in its envelope.
+pub(crate) fn data_response<T: Serialize>(data: &T) -> Response {
+    let mut body = Vec::with_capacity(256);
+    body.extend_from_slice(b"{\"status\":\"success\",\"data\":");
+    serde_json::to_writer(&mut body, data).expect("our own types serialize");
+    body.push(b'}');
+    response(body)
+}
+
+/// A body that is JSON.
+pub(crate) fn response(body: Vec<u8>) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], body).into_response()
+}
+
+fn write_annotations(out: &mut Vec<u8>, key: &str, texts: &[&str], noun: &str) {
+    if texts.is_empty() {
+        return;
+    }
+    out.extend_from_slice(format!(",\"{key}\":").as_bytes());
+    let omitted = texts.len().saturating_sub(ANNOTATIONS_MAX);
+    let more = format!("{omitted} more {noun} annotations omitted");
+    let mut shown: Vec<&str> = texts.iter().take(ANNOTATIONS_MAX).copied().collect();
+    if omitted > 0 {
+        shown.push(&more);
+    }
+    write_list(out, &shown, |out, text| write_string(out, text));
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Budget;
+    use promql::value::{MatrixSeries, VectorSample};
+
+    use super::*;
+
+    fn text(write: impl Fn(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn check(value: Value, expected: &str) {
+        let result = QueryResult { value, ..QueryResult::default() };
+        let body = query_body(&result, &[], None, &QueryContext::unbounded()).unwrap();
+        let expected = format!(r#"{{"status":"success","data":{expected}}}"#);
+        assert_eq!(String::from_utf8(body).unwrap(), expected);
+    }
+
+    #[test]
+    fn values_of_every_type() {
+        let labels = Labels::from_pairs([("__name__", "m"), ("a", "<\"é>")]).unwrap();
+        let sample = Sample { t: 1_435_781_430_781, v: 1.0 };
+        check(Value::Scalar(sample), r#"{"resultType":"scalar","result":[1435781430.781,"1"]}"#);
+        check(
+            Value::String(2_000, String::from("x\n")),
+            r#"{"resultType":"string","result":[2,"x\n"]}"#,
+        );
+        check(Value::Vector(Vec::new()), r#"{"resultType":"vector","result":[]}"#);
+        check(
+            Value::Vector(vec![VectorSample { labels: labels.clone(), sample }]),
+            r#"{"resultType":"vector","result":[{"metric":{"__name__":"m","a":"<\"é>"},"value":[1435781430.781,"1"]}]}"#,
+        );
+        let samples = [Sample { t: 0, v: f64::NAN }, Sample { t: 15_000, v: -0.5 }];
+        check(
+            Value::Matrix(vec![
+                MatrixSeries { labels, samples: samples.into_iter().collect() },
+                MatrixSeries { labels: Labels::empty(), samples: samples.into_iter().collect() },
+            ]),
+            r#"{"resultType":"matrix","result":[{"metric":{"__name__":"m","a":"<\"é>"},"values":[[0,"NaN"],[15,"-0.5"]]},{"metric":{},"values":[[0,"NaN"],[15,"-0.5"]]}]}"#,
+        );
+    }
+
+    #[test]
+    fn statistics_come_after_the_result() {
+        let timings =
+            Timings { queued: Duration::from_millis(500), evaluated: Duration::from_secs(1) };
+        let result = QueryResult {
+            value: Value::Scalar(Sample { t: 0, v: 1.0 }),
+            stats: QueryStats { samples_queryable: 3, samples_read: 2, samples_peak: 1 },
+            ..QueryResult::default()
+        };
+        let body = query_body(&result, &[], Some(timings), &QueryContext::unbounded()).unwrap();
+        assert_eq!(
+            String::from_utf8(body).unwrap(),
+            r#"{"status":"success","data":{"resultType":"scalar","result":[0,"1"],"stats":{"timings":{"evalTotalTime":1.0,"execQueueTime":0.5,"execTotalTime":1.5},"samples":{"totalQueryableSamples":3,"samplesRead":2,"peakSamples":1}}}}"#
+        );
+    }
+
+    #[test]
+    fn a_body_counts_against_the_query() {
+        let series = MatrixSeries {
+            labels: Labels::empty(),
+            samples: (0..1000).map(|t| Sample { t, v: 1.0 }).collect(),
+        };
+        let result = QueryResult { value: Value::Matrix(vec![series]), ..QueryResult::default() };
+        let mut context = QueryContext::unbounded();
+        context.budget = Budget::new(10_000);
+        let body = query_body(&result, &[], None, &context);
+        assert!(matches!(body, Err(QueryError::OverBudget { .. })));
+        assert_eq!(context.budget.bytes_used(), 0);
+    }
+
+    #[test]
+    fn timestamps_have_no_or_three_decimals() {
+        for (t, expected) in [
+            (0, "0"),
+            (1_435_781_430_781, "1435781430.781"),
+            (1_435_781_430_000, "1435781430"),
+            (1_050, "1.050"),
+            (1_007, "1.007"),
+            (-1, "-0.001"),
+            (-1_500, "-1.500"),
+            (i64::MIN, "-9223372036854775.808"),
+        ] {
+            assert_eq!(text(|out| write_timestamp(out, t)), expected);
+        }
+    }
+
+    #[test]
+    fn samples_are_pairs_with_a_string() {
+        for (v, expected) in [
+            (1.5, r#"[0.001,"1.5"]"#),
+            (f64::NAN, r#"[0.001,"NaN"]"#),
+            (f64::INFINITY, r#"[0.001,"+Inf"]"#),
+            (1e21, r#"[0.001,"1e+21"]"#),
+        ] {
+            assert_eq!(text(|out| write_sample(out, Sample { t: 1, v })), expected);
+        }
+    }
+
+    #[test]
+    fn the_eleventh_annotation_is_counted() {
+        let texts: Vec<String> = (0..13).map(|i| format!("w{i}")).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let written = text(|out| write_annotations(out, "warnings", &texts, "warning"));
+        assert!(written.ends_with(r#""w9","3 more warning annotations omitted"]"#), "{written}");
+        let written = text(|out| write_annotations(out, "infos", &texts[..10], "info"));
+        assert!(written.ends_with(r#""w8","w9"]"#), "{written}");
+    }
+}

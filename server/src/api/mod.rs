@@ -1,0 +1,84 @@
+//! The Prometheus HTTP API under `/api/v1`.
+
+pub(crate) mod error;
+mod json;
+mod labels;
+mod params;
+mod query;
+mod status;
+pub(crate) use status::PROMETHEUS_VERSION;
+pub(crate) mod targets;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::{get, post};
+
+use crate::state::Server;
+use error::{ApiError, ErrorType};
+
+/// The warning that a `limit` took effect.
+const TRUNCATED: &str = "results truncated due to limit";
+
+/// All endpoints that this server answers, with what each is for: the router and the front page are made from it.
+pub(crate) const ENDPOINTS: [(&str, &str); 17] = [
+    ("/api/v1/query?query=up", "evaluate an expression now"),
+    ("/api/v1/query_range", "evaluate an expression over time"),
+    ("/api/v1/series?match[]=up", "find series"),
+    ("/api/v1/labels", "names of labels"),
+    ("/api/v1/label/__name__/values", "values of a label"),
+    ("/api/v1/format_query?query=up", "print an expression in canonical form"),
+    ("/api/v1/targets", "what is scraped, and how it went"),
+    ("/api/v1/scrape_pools", "names of scrape jobs"),
+    ("/api/v1/metadata", "types and help of metrics"),
+    ("/api/v1/status/buildinfo", "what is running"),
+    ("/api/v1/status/runtimeinfo", "how it is doing"),
+    ("/api/v1/status/flags", "how it was started"),
+    ("/api/v1/status/config", "its configuration, defaults filled in"),
+    ("/api/v1/status/tsdb", "what fills the head"),
+    ("/metrics", "our own metrics"),
+    ("/-/healthy", "whether the process lives"),
+    ("/-/ready", "whether it answers queries"),
+];
+
+/// The routes under `/api/v1`.
+pub(crate) fn router() -> Router<Arc<Server>> {
+    Router::new()
+        .route("/query", get(query::instant).post(query::instant))
+        .route("/query_range", get(query::range).post(query::range))
+        .route("/labels", get(labels::names).post(labels::names))
+        .route("/label/{name}/values", get(labels::values))
+        .route("/series", get(labels::series).post(labels::series))
+        .route("/format_query", get(format_query).post(format_query))
+        .route("/query_exemplars", get(targets::no_list).post(targets::no_list))
+        .route("/targets", get(targets::targets))
+        .route("/scrape_pools", get(targets::scrape_pools))
+        .route("/metadata", get(targets::metadata))
+        .route("/rules", get(targets::no_rules))
+        .route("/alerts", get(targets::no_alerts))
+        .route("/alertmanagers", get(targets::no_alertmanagers))
+        .route("/status/buildinfo", get(status::build))
+        .route("/status/runtimeinfo", get(status::runtime))
+        .route("/status/flags", get(status::flags))
+        .route("/status/config", get(status::config))
+        .route("/status/tsdb", get(status::tsdb))
+        .route("/admin/{*rest}", post(admin).put(admin))
+        .fallback(unknown)
+}
+
+/// `format_query`: the expression in canonical form.
+async fn format_query(params: params::Params) -> Result<Response, ApiError> {
+    let query = params.get("query").unwrap_or_default();
+    let expr = promql::parse::parse(query, &promql::parse::ParseOptions::default())
+        .map_err(|error| ApiError::parameter("query", error))?;
+    Ok(json::data_response(&expr.to_string()))
+}
+
+async fn admin() -> ApiError {
+    ApiError::new(ErrorType::Unavailable, "admin APIs disabled")
+}
+
+async fn unknown() -> ApiError {
+    ApiError::new(ErrorType::NotFound, "no such endpoint")
+}

@@ -1,0 +1,60 @@
+//! All routes of the server.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use crate::state::{Ready, Server};
+use crate::{api, front_page, metrics};
+
+/// The routes of `server` and `extra`.
+pub(crate) fn router(server: &Arc<Server>, extra: Router) -> Router {
+    Router::new()
+        .route("/", get(front_page::page))
+        .route("/style.css", get(front_page::stylesheet))
+        .route("/metrics", get(own_metrics))
+        .route("/-/healthy", get(healthy))
+        .route("/-/ready", get(ready))
+        .route("/-/reload", post(reload).put(reload))
+        .nest("/api/v1", api::router())
+        .with_state(Arc::clone(server))
+        .merge(extra)
+        .layer(middleware::from_fn_with_state(Arc::clone(server), metrics::observe))
+}
+
+async fn own_metrics(State(server): State<Arc<Server>>) -> Response {
+    let mut text = Vec::with_capacity(32 << 10);
+    telemetry::encode(&server.registry, &mut text);
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+async fn healthy() -> &'static str {
+    "Prometheus Server is Healthy.\n"
+}
+
+async fn ready(_: Ready) -> &'static str {
+    "Prometheus Server is Ready.\n"
+}
+
+async fn reload(State(server): State<Arc<Server>>) -> Response {
+    let Some(requests) = &server.reload_requests else {
+        return (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n").into_response();
+    };
+    if server.stopping.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable\n").into_response();
+    }
+    match requests.reload().await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(error) => {
+            let text = format!("failed to reload config: {error}\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The life of a server: open, serve, reload, stop.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use model::{Appender, Clock, SystemClock};
+use parking_lot::RwLock;
+use promql::{Engine, EngineOptions};
+use scrape::{LocalTarget, Scraper, ScraperOptions};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tsdb::{Db, OsDisk};
+
+use crate::metrics::Metrics;
+use crate::queries::Queries;
+use crate::routes;
+use crate::state::{Ready, Reload, Server};
+
+/// How often the head is looked at for being cut, and old blocks for being dropped.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
+/// Bytes that all queries together may hold.
+const QUERIES_BYTES_MAX: u64 = 8 << 30;
+/// Reloads that may wait; further requests wait for a place.
+const RELOADS_QUEUED_MAX: usize = 8;
+
+/// What a server is told.
+pub struct Config {
+    /// Host and port to listen on.
+    pub listen_address: String,
+    /// Bounds of the listener.
+    pub limits: http::Limits,
+    /// Where the scrape configuration comes from.
+    pub source: ConfigSource,
+    /// Data directory.
+    pub data_path: PathBuf,
+    /// Options of the store.
+    pub storage: tsdb::Options,
+    /// How often the write-ahead log is synced.
+    pub wal_fsync_interval: Duration,
+    /// Options of the query engine. The subquery step is taken from the configuration's evaluation interval.
+    pub engine: EngineOptions,
+    /// Whether `POST /-/reload` is answered.
+    pub enable_lifecycle: bool,
+    /// Flags by name, for `status/flags`.
+    pub flags: Vec<(String, String)>,
+    /// In-process targets.
+    pub local: Vec<LocalTarget>,
+    /// Further routes of the binary.
+    pub extra_routes: Router,
+    /// Links to them, with what each is for.
+    pub extra_links: Vec<(String, String)>,
+    /// Where the server's own metrics are kept.
+    pub registry: telemetry::Registry,
+    /// Told when queries are answered.
+    pub on_ready: Box<dyn FnOnce() + Send>,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("listen_address", &self.listen_address)
+            .field("source", &self.source)
+            .field("data_path", &self.data_path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a scrape configuration comes from.
+#[derive(Clone, Debug)]
+pub enum ConfigSource {
+    /// A `prometheus.yml`, read again on reload.
+    File(PathBuf),
+    /// Text of the binary's own.
+    Embedded(String),
+}
+
+impl ConfigSource {
+    fn load(&self) -> Result<config::Config, config::ConfigError> {
+        match self {
+            Self::File(path) => config::Config::load(path),
+            Self::Embedded(yaml) => config::Config::parse(yaml, "embedded configuration"),
+        }
+    }
+}
+
+/// Why a server did not start or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration is not usable.
+    #[error(transparent)]
+    Config(#[from] config::ConfigError),
+    /// The address cannot be listened on, or serving failed.
+    #[error(transparent)]
+    Http(#[from] http::HttpError),
+    /// The data directory cannot be opened.
+    #[error(transparent)]
+    Open(#[from] tsdb::OpenError),
+    /// The store could not be closed cleanly; what was acknowledged is in the log.
+    #[error("closing the store: {0}")]
+    Close(String),
+    /// A part of the server ended unexpectedly.
+    #[error("{0} ended unexpectedly")]
+    Ended(&'static str),
+}
+
+/// Asks the server to reload its configuration and waits for the outcome.
+#[derive(Clone, Debug)]
+pub(crate) struct ReloadRequests(mpsc::Sender<oneshot::Sender<Result<(), String>>>);
+
+impl ReloadRequests {
+    pub(crate) async fn reload(&self) -> Result<(), String> {
+        let (answer, outcome) = oneshot::channel();
+        let stopping = || String::from("the server is stopping");
+        self.0.send(answer).await.map_err(|_| stopping())?;
+        outcome.await.map_err(|_| stopping())?
+    }
+}
+
+/// Runs a server until `shutdown` is cancelled; a message on `hangups` reloads the configuration.
+///
+/// Starts with what fails most often: the configuration, the address, the data directory.
+///
+/// # Errors
+/// [`Error`] names what could not be read, bound, opened or closed.
+pub async fn run(
+    config: Config,
+    mut hangups: mpsc::Receiver<()>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let scrape_config = Arc::new(config.source.load()?);
+    let listener = http::bind(&config.listen_address).await?;
+    let (reloads, mut reload_requests) = mpsc::channel(RELOADS_QUEUED_MAX);
+    let parts = Parts {
+        client: http::Client::new(http::ClientOptions::default()),
+        local: config.local,
+        clock: Arc::new(SystemClock),
+    };
+    let server = Arc::new(Server {
+        started: parts.clock.now(),
+        clock: Arc::clone(&parts.clock),
+        queries: Queries::new(
+            config.engine.concurrency_max,
+            config.engine.timeout,
+            QUERIES_BYTES_MAX,
+        ),
+        engine: Arc::new(Engine::new(
+            EngineOptions {
+                subquery_step: scrape_config.global.evaluation_interval,
+                ..config.engine
+            },
+            &config.registry,
+        )),
+        metrics: Metrics::new(&config.registry),
+        registry: config.registry,
+        flags: config.flags,
+        retention_text: model::format_duration(config.storage.retention),
+        data_path: config.data_path.clone(),
+        config: RwLock::new(Arc::clone(&scrape_config)),
+        reload: RwLock::new(Reload { succeeded: false, at: 0 }),
+        reload_requests: config.enable_lifecycle.then_some(ReloadRequests(reloads)),
+        extra_links: config.extra_links,
+        running: OnceLock::new(),
+        stopping: AtomicBool::new(false),
+    });
+
+    // Serving comes first, so that a long replay shows as "not ready" instead of as a dead port.
+    let stop_http = CancellationToken::new();
+    let router = routes::router(&server, config.extra_routes);
+    let mut serving = tokio::spawn(http::serve(listener, router, config.limits, stop_http.clone()));
+
+    let store = open_store(&server, config.data_path, config.storage).await?;
+    let scraper = Arc::new(parts.scraper(&server, &store));
+    apply(&server, &scraper, scrape_config);
+    let ready = Ready { store: Arc::clone(&store), scraper: Arc::clone(&scraper) };
+    if server.running.set(ready).is_err() {
+        return Err(Error::Ended("start-up"));
+    }
+    server.metrics.ready.set(1);
+    let upkeep = Upkeep::start(&store, config.wal_fsync_interval);
+    let stop_scraping = CancellationToken::new();
+    let scraping = tokio::spawn({
+        let (scraper, stop) = (Arc::clone(&scraper), stop_scraping.clone());
+        async move { scraper.run(stop).await }
+    });
+    (config.on_ready)();
+
+    let mut outcome = Ok(());
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            ended = &mut serving => {
+                outcome = ended.map_err(|_| Error::Ended("the listener")).and_then(|e| Ok(e?));
+                if outcome.is_ok() {
+                    outcome = Err(Error::Ended("the listener"));
+                }
+                break;
+            }
+            Some(()) = hangups.recv() => {
+                // Logged where it happens; a signal has nobody to answer to.
+                let _ = reload(&server, &scraper, &config.source).await;
+            }
+            Some(answer) = reload_requests.recv() => {
+                let _ = answer.send(reload(&server, &scraper, &config.source).await);
+            }
+        }
+    }
+
+    // New samples first, then readers, then the store that both use.
+    server.stopping.store(true, Ordering::Relaxed);
+    server.metrics.ready.set(0);
+    stop_scraping.cancel();
+    let _ = scraping.await;
+    stop_http.cancel();
+    if !serving.is_finished() {
+        let drained = serving.await.map_err(|_| Error::Ended("the listener"));
+        outcome = outcome.and(drained.and_then(|e| Ok(e?)));
+    }
+    upkeep.stop();
+    let closed = tokio::task::spawn_blocking(move || store.close()).await;
+    match closed {
+        Ok(Ok(())) => outcome,
+        Ok(Err(error)) => outcome.and(Err(Error::Close(error.to_string()))),
+        Err(_) => outcome.and(Err(Error::Ended("the store"))),
+    }
+}
+
+/// What is needed to make a scraper.
+struct Parts {
+    client: http::Client,
+    local: Vec<LocalTarget>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Parts {
+    fn scraper(self, server: &Server, store: &Arc<Db>) -> Scraper {
+        let appender = Arc::clone(store) as Arc<dyn Appender>;
+        let options = ScraperOptions::new(appender, self.clock, self.client);
+        Scraper::new(ScraperOptions { local: self.local, ..options }, &server.registry)
+    }
+}
+
+/// Opens the store on a blocking thread: it replays the log.
+async fn open_store(
+    server: &Arc<Server>,
+    path: PathBuf,
+    options: tsdb::Options,
+) -> Result<Arc<Db>, Error> {
+    let server = Arc::clone(server);
+    let open = move || {
+        let disk = Arc::new(OsDisk);
+        Db::open(&path, disk, Arc::clone(&server.clock), options, &server.registry)
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    Ok(Arc::new(opened.map_err(|_| Error::Ended("opening the store"))??))
+}
+
+/// Makes `config` the one in force.
+fn apply(server: &Server, scraper: &Scraper, config: Arc<config::Config>) {
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    scraper.apply(&config);
+    *server.config.write() = config;
+    let now = server.clock.now();
+    *server.reload.write() = Reload { succeeded: true, at: now };
+    server.metrics.config_reload_successful.set(1);
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are below 2^53")]
+    server.metrics.config_reload_seconds.set(now as f64 / 1e3);
+}
+
+/// Reads the configuration again; a broken one changes nothing.
+async fn reload(server: &Server, scraper: &Scraper, source: &ConfigSource) -> Result<(), String> {
+    let source = source.clone();
+    let loaded = tokio::task::spawn_blocking(move || source.load()).await;
+    let loaded = loaded.map_err(|error| error.to_string());
+    match loaded.and_then(|config| config.map_err(|error| error.to_string())) {
+        Ok(config) => {
+            apply(server, scraper, Arc::new(config));
+            tracing::info!("configuration reloaded");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::error!(%error, "reload failed, the earlier configuration stays in force");
+            server.reload.write().succeeded = false;
+            server.metrics.config_reload_successful.set(0);
+            Err(error)
+        }
+    }
+}
+
+/// The threads that keep the store in order.
+struct Upkeep {
+    stops: Vec<std::sync::mpsc::Sender<()>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Upkeep {
+    fn start(store: &Arc<Db>, wal_fsync_interval: Duration) -> Self {
+        let mut upkeep = Self { stops: Vec::new(), threads: Vec::new() };
+        let syncing = Arc::clone(store);
+        upkeep.every(wal_fsync_interval, "wal-sync", move || {
+            if let Err(error) = syncing.sync() {
+                tracing::error!(%error, "syncing the write-ahead log failed");
+            }
+        });
+        let maintained = Arc::clone(store);
+        upkeep.every(MAINTENANCE_INTERVAL, "maintenance", move || {
+            if let Err(error) = maintained.maintain() {
+                tracing::error!(%error, "maintenance of the store failed");
+            }
+        });
+        upkeep
+    }
+
+    fn every(&mut self, interval: Duration, name: &str, mut work: impl FnMut() + Send + 'static) {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let tick = move || {
+            while stopped.recv_timeout(interval) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
+                work();
+            }
+        };
+        match std::thread::Builder::new().name(String::from(name)).spawn(tick) {
+            Ok(thread) => {
+                self.stops.push(stop);
+                self.threads.push(thread);
+            }
+            Err(error) => tracing::error!(%error, thread = name, "cannot start a thread"),
+        }
+    }
+
+    fn stop(self) {
+        drop(self.stops);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a maintenance thread panicked");
+            }
+        }
+    }
+}

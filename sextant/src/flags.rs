@@ -1,0 +1,338 @@
+//! Command-line flags: Prometheus's names and defaults, except where a comment says otherwise.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use model::{DurationError, parse_duration};
+
+/// Where everything listens unless told otherwise: loopback, since nothing asks who is calling yet.
+const LISTEN_DEFAULT: &str = "127.0.0.1:9090";
+
+const ABOUT: &str = "Observes this machine, stores what it saw, answers PromQL.";
+
+const LONG_ABOUT: &str = "\
+Observes this machine, stores what it saw, answers PromQL.
+
+Without a subcommand sextant collects this machine (node and cgroup metrics) every 5 seconds into \
+./data and serves the Prometheus HTTP API on http://127.0.0.1:9090. `sextant server` takes the place of \
+`prometheus`: it scrapes the targets of a prometheus.yml and keeps the samples in Prometheus's own \
+formats, so that it can start on an existing data directory and Prometheus can start on its.";
+
+const EXAMPLES: &str = "\
+Examples:
+  sextant
+      Collect this machine. Twenty seconds later:
+      curl -s http://127.0.0.1:9090/api/v1/query \\
+        --data-urlencode 'query=sum by (mode) (rate(node_cpu_seconds_total[15s]))'
+
+  sextant server --config.file=prometheus.yml --storage.tsdb.path=/var/lib/prometheus
+      Run on the configuration and data of a Prometheus.
+
+Signals: SIGTERM and Ctrl-C stop within 30 s, SIGHUP reads the configuration again.
+Every flag can be given by an environment variable: SEXTANT_ and its name in capitals with
+underscores (--web.listen-address is SEXTANT_WEB_LISTEN_ADDRESS).";
+
+/// What the command line says.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sextant",
+    version = telemetry::VERSION,
+    about = ABOUT,
+    long_about = LONG_ABOUT,
+    after_long_help = EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 110
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) here: AllInOneFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Scrape the targets of a prometheus.yml and answer queries: what `prometheus` does
+    #[command(after_long_help = EXAMPLES, max_term_width = 110)]
+    Server(ServerFlags),
+}
+
+/// `sextant`
+#[derive(Debug, Args)]
+pub(crate) struct AllInOneFlags {
+    /// Scrape what this prometheus.yml says instead of this machine's collectors. They stay available
+    /// as targets on /metrics/node and /metrics/cadvisor
+    #[arg(long = "config.file", value_name = "FILE", env = "SEXTANT_CONFIG_FILE")]
+    pub(crate) config_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) daemon: DaemonFlags,
+}
+
+/// `sextant server`
+#[derive(Debug, Args)]
+pub(crate) struct ServerFlags {
+    /// Prometheus configuration file
+    #[arg(
+        long = "config.file",
+        value_name = "FILE",
+        default_value = "prometheus.yml",
+        env = "SEXTANT_CONFIG_FILE"
+    )]
+    pub(crate) config_file: PathBuf,
+    #[command(flatten)]
+    pub(crate) daemon: DaemonFlags,
+}
+
+/// What both have.
+#[derive(Debug, Args)]
+pub(crate) struct DaemonFlags {
+    #[command(flatten)]
+    pub(crate) web: WebFlags,
+    #[command(flatten)]
+    pub(crate) storage: StorageFlags,
+    #[command(flatten)]
+    pub(crate) query: QueryFlags,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Web")]
+pub(crate) struct WebFlags {
+    /// Address for the UI, the API and telemetry. Prometheus's own default is 0.0.0.0:9090; ours is
+    /// loopback, because nothing authenticates callers
+    #[arg(
+        long = "web.listen-address",
+        value_name = "HOST:PORT",
+        default_value = LISTEN_DEFAULT,
+        env = "SEXTANT_WEB_LISTEN_ADDRESS"
+    )]
+    pub(crate) listen_address: String,
+    /// Connections served at the same time; further ones wait
+    #[arg(
+        long = "web.max-connections",
+        value_name = "N",
+        default_value_t = 512,
+        env = "SEXTANT_WEB_MAX_CONNECTIONS"
+    )]
+    pub(crate) max_connections: usize,
+    /// Answer POST /-/reload
+    #[arg(long = "web.enable-lifecycle", env = "SEXTANT_WEB_ENABLE_LIFECYCLE")]
+    pub(crate) enable_lifecycle: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Storage")]
+pub(crate) struct StorageFlags {
+    /// Data directory; its formats are Prometheus's
+    #[arg(
+        long = "storage.tsdb.path",
+        value_name = "DIR",
+        default_value = "data",
+        env = "SEXTANT_STORAGE_TSDB_PATH"
+    )]
+    pub(crate) path: PathBuf,
+    /// How long samples are kept, counted back from the newest
+    #[arg(
+        long = "storage.tsdb.retention.time",
+        value_name = "DURATION",
+        default_value = "15d",
+        value_parser = positive_duration,
+        env = "SEXTANT_STORAGE_TSDB_RETENTION_TIME"
+    )]
+    pub(crate) retention: Duration,
+    /// How often the write-ahead log is synced to the disk: the most that a power cut can lose.
+    /// A killed process loses nothing
+    #[arg(
+        long = "storage.tsdb.wal-fsync-interval",
+        value_name = "DURATION",
+        default_value = "1s",
+        value_parser = positive_duration,
+        env = "SEXTANT_STORAGE_TSDB_WAL_FSYNC_INTERVAL"
+    )]
+    pub(crate) wal_fsync_interval: Duration,
+    /// Compression of write-ahead log records
+    #[arg(
+        long = "storage.tsdb.wal-compression-type",
+        value_name = "TYPE",
+        value_enum,
+        default_value_t = WalCompression::Snappy,
+        env = "SEXTANT_STORAGE_TSDB_WAL_COMPRESSION_TYPE"
+    )]
+    pub(crate) wal_compression: WalCompression,
+    /// Span of a block on disk
+    #[arg(
+        long = "storage.tsdb.min-block-duration",
+        value_name = "DURATION",
+        default_value = "2h",
+        value_parser = positive_duration,
+        hide_short_help = true,
+        env = "SEXTANT_STORAGE_TSDB_MIN_BLOCK_DURATION"
+    )]
+    pub(crate) min_block_duration: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WalCompression {
+    /// Cheap, about half the size
+    Snappy,
+    /// Records as they are
+    None,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Queries")]
+pub(crate) struct QueryFlags {
+    /// How far back an instant selector looks for the newest sample
+    #[arg(
+        long = "query.lookback-delta",
+        value_name = "DURATION",
+        default_value = "5m",
+        value_parser = positive_duration,
+        env = "SEXTANT_QUERY_LOOKBACK_DELTA"
+    )]
+    pub(crate) lookback_delta: Duration,
+    /// A query that takes longer is given up
+    #[arg(
+        long = "query.timeout",
+        value_name = "DURATION",
+        default_value = "2m",
+        value_parser = positive_duration,
+        env = "SEXTANT_QUERY_TIMEOUT"
+    )]
+    pub(crate) timeout: Duration,
+    /// Queries evaluated at the same time; further ones wait
+    #[arg(
+        long = "query.max-concurrency",
+        value_name = "N",
+        default_value_t = 20,
+        env = "SEXTANT_QUERY_MAX_CONCURRENCY"
+    )]
+    pub(crate) max_concurrency: usize,
+    /// Samples that one query may hold in memory
+    #[arg(
+        long = "query.max-samples",
+        value_name = "N",
+        default_value_t = 50_000_000,
+        env = "SEXTANT_QUERY_MAX_SAMPLES"
+    )]
+    pub(crate) max_samples: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logs")]
+pub(crate) struct LogFlags {
+    /// Only messages of this severity or above
+    #[arg(
+        long = "log.level",
+        value_name = "LEVEL",
+        value_enum,
+        default_value_t = LogLevel::Info,
+        env = "SEXTANT_LOG_LEVEL"
+    )]
+    pub(crate) level: LogLevel,
+    /// Layout of log lines; text on a terminal, JSON otherwise, unless given
+    #[arg(long = "log.format", value_name = "FORMAT", value_enum, env = "SEXTANT_LOG_FORMAT")]
+    pub(crate) format: Option<LogFormat>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One line for people
+    #[value(alias = "logfmt")]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+fn positive_duration(text: &str) -> Result<Duration, DurationOutOfRange> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err(DurationOutOfRange::Zero),
+        duration => Ok(duration),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DurationOutOfRange {
+    #[error(transparent)]
+    Malformed(#[from] DurationError),
+    #[error("must be greater than 0")]
+    Zero,
+}
+
+/// Every flag of `subcommand` ("" for none) with its value, by name, for the status page.
+pub(crate) fn values(subcommand: &str, matches: &ArgMatches) -> Vec<(String, String)> {
+    let cli = Cli::command();
+    let command = cli.find_subcommand(subcommand).unwrap_or(&cli);
+    let mut flags: Vec<_> = command
+        .get_arguments()
+        .filter_map(|arg| {
+            let name = arg.get_long()?;
+            let raw = matches.try_get_raw(arg.get_id().as_str()).ok().flatten();
+            let values: Vec<_> = raw.into_iter().flatten().map(|v| v.to_string_lossy()).collect();
+            Some((String::from(name), values.join(",")))
+        })
+        .filter(|(name, _)| name != "help" && name != "version")
+        .collect();
+    flags.sort();
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        let matches = Cli::command().try_get_matches_from(args)?;
+        Cli::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_prometheus_s_but_for_the_address() {
+        let Some(Command::Server(server)) = parse(&["sextant", "server"]).unwrap().command else {
+            panic!("server is a subcommand");
+        };
+        assert_eq!(server.config_file, PathBuf::from("prometheus.yml"));
+        assert_eq!(server.daemon.storage.path, PathBuf::from("data"));
+        assert_eq!(server.daemon.storage.retention, Duration::from_secs(15 * 86_400));
+        assert_eq!(server.daemon.query.timeout, Duration::from_secs(120));
+        assert_eq!(server.daemon.query.max_samples, 50_000_000);
+        assert_eq!(server.daemon.web.listen_address, "127.0.0.1:9090");
+    }
+
+    #[test]
+    fn malformed_values_are_refused() {
+        for flag in ["--query.timeout=0s", "--query.timeout=5", "--web.max-connections=x"] {
+            assert!(parse(&["sextant", "server", flag]).is_err(), "{flag}");
+            assert!(parse(&["sextant", flag]).is_err(), "{flag}");
+        }
+        assert!(parse(&["sextant", "nonsense"]).is_err());
+    }
+
+    #[test]
+    fn flags_are_reported_with_their_values() {
+        let args = ["sextant", "server", "--query.timeout=7s"];
+        let matches = Cli::command().try_get_matches_from(args).unwrap();
+        let values = values("server", matches.subcommand().unwrap().1);
+        let value = |name: &str| values.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+        assert_eq!(value("query.timeout"), Some("7s"));
+        assert_eq!(value("storage.tsdb.path"), Some("data"));
+        assert_eq!(value("web.enable-lifecycle"), Some("false"));
+    }
+}

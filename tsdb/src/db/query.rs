@@ -1,0 +1,368 @@
+//! Views of the store: the head and the blocks as one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::{
+    Charge, Columns, Labels, Matcher, Querier, QueryContext, QueryError, Queryable, Sample,
+    Selection, SeriesOrder, SeriesRef, SeriesSet, Strings, TimeRange, Timestamp,
+};
+
+use super::{Blocks, Db};
+use crate::block::index_reader::{SeriesEntry, SymbolCache};
+use crate::block::{Block, BlockSeries};
+use crate::head::select::{CopiedChunks, HeadSeries};
+use crate::postings;
+use crate::xor::{XorDecoder, decode_range};
+
+impl Queryable for Db {
+    fn querier(&self, range: TimeRange) -> Result<Box<dyn Querier + '_>, QueryError> {
+        // Under the head's lock: a block appears at the moment at which the head stops being read for its range.
+        let head = self.head.read();
+        let head_from = head.min_valid();
+        let head_range = head.time_range();
+        let epoch = self.views.open(head_from);
+        let blocks = Arc::clone(&self.blocks.read());
+        drop(head);
+        let reads_head = head_range.is_some_and(|head| head.overlaps(range));
+        Ok(Box::new(View { db: self, range, head_from, reads_head, epoch, blocks }))
+    }
+}
+
+/// A view of the store.
+struct View<'d> {
+    db: &'d Db,
+    range: TimeRange,
+    /// Samples before are read from blocks.
+    head_from: Timestamp,
+    reads_head: bool,
+    epoch: u32,
+    blocks: Arc<Blocks>,
+}
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        self.db.views.close(self.epoch);
+    }
+}
+
+impl View<'_> {
+    fn blocks_in(&self, range: TimeRange) -> Vec<Arc<Block>> {
+        let overlapping = |block: &&Arc<Block>| block.meta.range().overlaps(range);
+        self.blocks.loaded.iter().filter(overlapping).map(Arc::clone).collect()
+    }
+
+    fn select_head(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        context: &QueryContext,
+    ) -> Result<Vec<HeadSeries>, QueryError> {
+        if !self.reads_head {
+            return Ok(Vec::new());
+        }
+        let head = self.db.head.read();
+        let slots = postings::select(&*head, matchers, context)?;
+        head.view(&slots, range.min.max(self.head_from), self.epoch, context)
+    }
+}
+
+impl Querier for View<'_> {
+    fn select(
+        &self,
+        selection: &Selection<'_>,
+        context: &QueryContext,
+    ) -> Result<Box<dyn SeriesSet + '_>, QueryError> {
+        let range = selection.range;
+        let mut charge = context.budget.charge(0)?;
+        let head = self.select_head(selection.matchers, range, context)?;
+        charge.grow(size_of_val(head.as_slice()))?;
+        let blocks = self.blocks_in(range);
+        let mut selected = Selected {
+            view: self,
+            blocks,
+            series: Vec::new(),
+            order: SeriesOrder::Storage,
+            charge,
+        };
+        if selected.blocks.is_empty() && selection.order == SeriesOrder::Storage {
+            selected.series = head.into_iter().map(Parts::of_head).collect();
+        } else {
+            selected.merge(head, selection.matchers, range, context)?;
+        }
+        if selection.limit > 0 {
+            selected.series.truncate(selection.limit);
+        }
+        Ok(Box::new(selected))
+    }
+
+    fn label_names(
+        &self,
+        matchers: &[Matcher],
+        limit: usize,
+        context: &QueryContext,
+    ) -> Result<Strings, QueryError> {
+        let mut names = BTreeSet::new();
+        if self.reads_head {
+            let head = self.db.head.read();
+            if matchers.is_empty() {
+                let all = head.labels.pairs.names();
+                names.extend(all.map(|(name, _)| String::from(head.labels.symbols.get(name))));
+            } else {
+                for slot in postings::select(&*head, matchers, context)? {
+                    insert_all(&mut names, head.labels.pairs_of(slot).map(|(name, _)| name));
+                }
+            }
+        }
+        for block in self.blocks_in(self.range) {
+            if matchers.is_empty() {
+                insert_all(&mut names, block.index.names());
+            } else {
+                each_label(&block, matchers, context, |name, _| {
+                    insert_all(&mut names, std::iter::once(name));
+                })?;
+            }
+        }
+        Ok(cut(names, limit))
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        limit: usize,
+        context: &QueryContext,
+    ) -> Result<Strings, QueryError> {
+        let mut values = BTreeSet::new();
+        if self.reads_head {
+            let head = self.db.head.read();
+            if matchers.is_empty() {
+                let pairs = head.labels.pairs_named(name).iter();
+                values.extend(pairs.map(|&pair| String::from(head.labels.pair(pair).1)));
+            } else {
+                for slot in postings::select(&*head, matchers, context)? {
+                    let value = head.labels.pairs_of(slot).find(|(n, _)| *n == name);
+                    insert_all(&mut values, value.map(|(_, value)| value).into_iter());
+                }
+            }
+        }
+        for block in self.blocks_in(self.range) {
+            if matchers.is_empty() {
+                block.index.values(name, context, |value, _| {
+                    insert_all(&mut values, std::iter::once(value));
+                    true
+                })?;
+            } else {
+                each_label(&block, matchers, context, |n, value| {
+                    if n == name {
+                        insert_all(&mut values, std::iter::once(value));
+                    }
+                })?;
+            }
+        }
+        Ok(cut(values, limit))
+    }
+}
+
+/// Calls `on_label` with every label of the block's series that satisfy `matchers`.
+fn each_label(
+    block: &Block,
+    matchers: &[Matcher],
+    context: &QueryContext,
+    mut on_label: impl FnMut(&str, &str),
+) -> Result<(), QueryError> {
+    let mut cache = SymbolCache::default();
+    let mut entry = SeriesEntry::default();
+    for (i, id) in postings::select(&block.index, matchers, context)?.into_iter().enumerate() {
+        if i % 256 == 0 {
+            context.check()?;
+        }
+        block.index.series(id, &mut entry)?;
+        for label in block.labels(&entry, &mut cache)?.iter() {
+            on_label(label.name, label.value);
+        }
+    }
+    Ok(())
+}
+
+/// Inserts without allocating for what is there already.
+fn insert_all<'s>(set: &mut BTreeSet<String>, texts: impl Iterator<Item = &'s str>) {
+    for text in texts {
+        if !set.contains(text) {
+            set.insert(String::from(text));
+        }
+    }
+}
+
+fn cut(set: BTreeSet<String>, limit: usize) -> Strings {
+    let truncated = limit > 0 && set.len() > limit;
+    let wanted = if limit == 0 { usize::MAX } else { limit };
+    Strings { values: set.into_iter().take(wanted).collect(), truncated }
+}
+
+/// The parts of one selected series.
+#[derive(Debug)]
+struct Parts {
+    /// Known already where blocks take part; the head's are built when asked for.
+    labels: Option<Labels>,
+    head: Option<HeadSeries>,
+    /// Position in `Selected::blocks`, in order of time.
+    blocks: Vec<(u32, BlockSeries)>,
+}
+
+impl Parts {
+    fn of_head(series: HeadSeries) -> Self {
+        Self { labels: None, head: Some(series), blocks: Vec::new() }
+    }
+}
+
+/// The series of a selection.
+struct Selected<'v> {
+    view: &'v View<'v>,
+    blocks: Vec<Arc<Block>>,
+    series: Vec<Parts>,
+    order: SeriesOrder,
+    charge: Charge,
+}
+
+impl Selected<'_> {
+    /// Sorts by labels and joins the parts of each series.
+    fn merge(
+        &mut self,
+        head: Vec<HeadSeries>,
+        matchers: &[Matcher],
+        range: TimeRange,
+        context: &QueryContext,
+    ) -> Result<(), QueryError> {
+        self.order = SeriesOrder::Labels;
+        let mut merged: BTreeMap<Labels, Parts> = BTreeMap::new();
+        for (at, block) in (0..).zip(&self.blocks) {
+            for series in block.select(matchers, range, &mut self.charge, context)? {
+                let parts = merged.entry(series.labels.clone()).or_insert_with(|| Parts {
+                    labels: Some(series.labels.clone()),
+                    head: None,
+                    blocks: Vec::new(),
+                });
+                parts.blocks.push((at, series));
+            }
+        }
+        for (i, series) in head.into_iter().enumerate() {
+            if i % 1024 == 0 {
+                context.check()?;
+            }
+            let labels = self.head_labels(series);
+            self.charge.grow(labels.packed_bytes() + size_of::<Parts>())?;
+            let parts = merged.entry(labels.clone()).or_insert_with(|| Parts {
+                labels: Some(labels),
+                head: None,
+                blocks: Vec::new(),
+            });
+            parts.head = Some(series);
+        }
+        self.series = merged.into_values().collect();
+        Ok(())
+    }
+
+    fn head_labels(&self, series: HeadSeries) -> Labels {
+        let head = self.view.db.head.read();
+        // A view keeps its series from leaving the head.
+        head.slot(series.series).map_or_else(Labels::empty, |slot| head.labels.labels(slot))
+    }
+
+    fn read_head(
+        &self,
+        series: HeadSeries,
+        range: TimeRange,
+        into: &mut Columns,
+        context: &QueryContext,
+    ) -> Result<(), QueryError> {
+        let range =
+            TimeRange::new(range.min.max(self.view.head_from), range.max.min(series.last_t));
+        if range.min > range.max {
+            return Ok(());
+        }
+        let mut chunks = CopiedChunks::default();
+        self.view.db.head.read().copy_chunks(series.series, range, &mut chunks);
+        for chunk in chunks.iter() {
+            context.check()?;
+            let decoded =
+                XorDecoder::new(chunk).and_then(|decoder| decode_range(decoder, range, into));
+            decoded.map_err(|error| QueryError::Corrupt {
+                path: format!("head, series {}", series.series),
+                offset: 0,
+                reason: error.to_string(),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl SeriesSet for Selected<'_> {
+    fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    fn order(&self) -> SeriesOrder {
+        self.order
+    }
+
+    fn labels(&self, index: usize) -> Labels {
+        let parts = &self.series[index];
+        match (&parts.labels, parts.head) {
+            (Some(labels), _) => labels.clone(),
+            (None, Some(series)) => self.head_labels(series),
+            (None, None) => Labels::empty(),
+        }
+    }
+
+    fn series_ref(&self, index: usize) -> Option<SeriesRef> {
+        self.series[index].head.map(|series| series.series_ref())
+    }
+
+    fn read(
+        &self,
+        index: usize,
+        range: TimeRange,
+        into: &mut Columns,
+        context: &QueryContext,
+    ) -> Result<(), QueryError> {
+        let parts = &self.series[index];
+        let start = into.len();
+        for (at, series) in &parts.blocks {
+            let block = &self.blocks[*at as usize];
+            let of_block = block.meta.range();
+            let wanted = TimeRange::new(range.min.max(of_block.min), range.max.min(of_block.max));
+            if wanted.min <= wanted.max {
+                block.read(series, wanted, into, context)?;
+            }
+        }
+        if let Some(series) = parts.head {
+            self.read_head(series, range, into, context)?;
+        }
+        put_in_order(into, start);
+        Ok(())
+    }
+
+    fn latest(&self, index: usize) -> Option<Sample> {
+        let HeadSeries { last_t, last_v, .. } = self.series[index].head?;
+        Some(Sample { t: last_t, v: last_v? }).filter(|sample| sample.t >= self.view.head_from)
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.view.blocks.warnings
+    }
+}
+
+/// Sorts the rows from `start` on and leaves one for each time. Blocks rarely overlap, so that is rarely needed.
+fn put_in_order(columns: &mut Columns, start: usize) {
+    if columns.times()[start..].windows(2).all(|pair| pair[0] < pair[1]) {
+        return;
+    }
+    let mut rows: Vec<Sample> = columns.iter().skip(start).collect();
+    rows.sort_by_key(|sample| sample.t);
+    rows.dedup_by_key(|sample| sample.t);
+    columns.truncate(start);
+    for sample in rows {
+        columns.push(sample.t, sample.v);
+    }
+}

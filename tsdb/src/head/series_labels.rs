@@ -1,0 +1,101 @@
+//! Which labels each series of the head has, and which series has given labels.
+
+use std::hash::BuildHasher;
+
+use model::Labels;
+
+use super::hash_index::HashIndex;
+use super::lean::LeanPush;
+use super::symbols::{Pairs, Symbols};
+
+/// Spare strings and pairs without which no new series is admitted.
+const ROOM_BYTES: usize = 64 << 20;
+
+/// Labels by slot, and the indexes over them.
+#[derive(Debug, Default)]
+pub(crate) struct SeriesLabels {
+    pub(crate) symbols: Symbols,
+    pub(crate) pairs: Pairs,
+    /// The pair ids of all series, one series after another, in order of label names.
+    ids: Vec<u32>,
+    /// Where the ids of each series end.
+    ends: Vec<u32>,
+    /// Slots by the hash of their pair ids.
+    by_labels: HashIndex,
+    hasher: foldhash::fast::RandomState,
+}
+
+impl SeriesLabels {
+    /// Whether a batch that brings `bytes` of labels will find room.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let ids_left = (u32::MAX as usize).saturating_sub(self.ids.len());
+        bytes < ROOM_BYTES
+            && ids_left > ROOM_BYTES
+            && self.symbols.has_room(ROOM_BYTES)
+            && self.pairs.len() < u32::MAX as usize - ROOM_BYTES
+    }
+
+    /// The series with these labels, sorted by name.
+    pub(crate) fn find<'a>(&self, labels: impl Iterator<Item = (&'a str, &'a str)>) -> Option<u32> {
+        let mut ids = Vec::with_capacity(16);
+        for (name, value) in labels {
+            ids.push(self.pairs.find(self.symbols.find(name)?, self.symbols.find(value)?)?);
+        }
+        self.by_labels.find(self.hasher.hash_one(&ids[..]), |slot| self.pair_ids(slot) == ids)
+    }
+
+    /// Adds a series with these labels, sorted by name, that no series has yet; `None` when the tables are full.
+    pub(crate) fn add<'a>(
+        &mut self,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Option<u32> {
+        let slot = u32::try_from(self.ends.len()).ok().filter(|&slot| slot < u32::MAX - 1)?;
+        let start = self.ids.len();
+        for (name, value) in labels {
+            let (name, value) = (self.symbols.intern(name)?, self.symbols.intern(value)?);
+            self.ids.lean_push(self.pairs.add(name, value, slot)?);
+        }
+        self.ends.lean_push(u32::try_from(self.ids.len()).ok()?);
+        let hash = self.hasher.hash_one(&self.ids[start..]);
+        self.by_labels.insert(hash, slot);
+        Some(slot)
+    }
+
+    /// The pairs of a series in order of label names.
+    #[inline]
+    pub(crate) fn pair_ids(&self, slot: u32) -> &[u32] {
+        let at = slot as usize;
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.ids[start as usize..self.ends[at] as usize]
+    }
+
+    /// The labels of a series as strings.
+    pub(crate) fn pairs_of(&self, slot: u32) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.pair_ids(slot).iter().map(|&id| self.pair(id))
+    }
+
+    /// A pair as strings.
+    pub(crate) fn pair(&self, id: u32) -> (&str, &str) {
+        let pair = self.pairs.get(id);
+        (self.symbols.get(pair.name), self.symbols.get(pair.value))
+    }
+
+    pub(crate) fn labels(&self, slot: u32) -> Labels {
+        Labels::from_pairs(self.pairs_of(slot))
+            .expect("names are distinct since the series was added")
+    }
+
+    /// The pairs with label `name`.
+    pub(crate) fn pairs_named(&self, name: &str) -> &[u32] {
+        self.symbols.find(name).map_or(&[], |symbol| self.pairs.with_name(symbol))
+    }
+
+    /// The tables with nothing but the series in `slots`, renumbered in this order.
+    pub(crate) fn rebuilt(&self, slots: &[u32]) -> Self {
+        let mut rebuilt = Self::default();
+        for &slot in slots {
+            rebuilt.add(self.pairs_of(slot)).expect("a part of what fits fits");
+        }
+        rebuilt
+    }
+}

@@ -1,0 +1,189 @@
+//! Strings of the head, each once, as numbers; and pairs of them with the series that carry the pair.
+//!
+//! A series' labels are a list of pair ids, four bytes each. Nothing is removed: when series are dropped, the head builds
+//! both tables anew from those that remain.
+
+use std::hash::{BuildHasher, Hasher};
+
+use super::hash_index::HashIndex;
+use super::lean::LeanPush;
+
+/// Bytes of strings beyond which nothing more is interned.
+const TEXT_BYTES_MAX: usize = u32::MAX as usize;
+
+/// Interned strings.
+#[derive(Debug, Default)]
+pub(crate) struct Symbols {
+    text: String,
+    /// Where each symbol ends in `text`.
+    ends: Vec<u32>,
+    index: HashIndex,
+    hasher: foldhash::fast::RandomState,
+}
+
+impl Symbols {
+    #[inline]
+    pub(crate) fn get(&self, symbol: u32) -> &str {
+        let at = symbol as usize;
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start as usize..self.ends[at] as usize]
+    }
+
+    pub(crate) fn find(&self, text: &str) -> Option<u32> {
+        self.index.find(self.hash(text), |symbol| self.get(symbol) == text)
+    }
+
+    /// The symbol of `text`, new if need be; `None` when the table is full.
+    pub(crate) fn intern(&mut self, text: &str) -> Option<u32> {
+        if let Some(symbol) = self.find(text) {
+            return Some(symbol);
+        }
+        let end = self.text.len().checked_add(text.len()).filter(|&end| end < TEXT_BYTES_MAX)?;
+        let symbol = u32::try_from(self.ends.len()).ok()?;
+        if self.text.capacity() < end {
+            self.text.reserve_exact(text.len() + self.text.len() / 8 + 1024);
+        }
+        self.text.push_str(text);
+        self.ends.lean_push(u32::try_from(end).ok()?);
+        self.index.insert(self.hash(text), symbol);
+        Some(symbol)
+    }
+
+    /// Whether strings of `bytes` can be added.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.text.len() + bytes < TEXT_BYTES_MAX && self.ends.len() + bytes < u32::MAX as usize
+    }
+
+    /// How many strings there are.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn hash(&self, text: &str) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(text.as_bytes());
+        hasher.finish()
+    }
+}
+
+/// The series that carry a pair, ascending.
+#[derive(Clone, Debug)]
+pub(crate) enum Postings {
+    /// Most pairs of a label like `pod_uid` have few series, many have one.
+    One(u32),
+    Many(Vec<u32>),
+}
+
+impl Postings {
+    pub(crate) fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::One(slot) => std::slice::from_ref(slot),
+            Self::Many(slots) => slots,
+        }
+    }
+
+    fn push(&mut self, slot: u32) {
+        match self {
+            Self::One(first) => *self = Self::Many(vec![*first, slot]),
+            Self::Many(slots) => slots.lean_push(slot),
+        }
+    }
+}
+
+/// One label of one or more series.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) name: u32,
+    pub(crate) value: u32,
+    pub(crate) postings: Postings,
+}
+
+/// Name and value pairs.
+#[derive(Debug, Default)]
+pub(crate) struct Pairs {
+    pairs: Vec<Pair>,
+    index: HashIndex,
+    hasher: foldhash::fast::RandomState,
+    /// For each label name, the pairs with it in order of appearance. Names are few.
+    by_name: Vec<(u32, Vec<u32>)>,
+}
+
+impl Pairs {
+    #[inline]
+    pub(crate) fn get(&self, pair: u32) -> &Pair {
+        &self.pairs[pair as usize]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    pub(crate) fn find(&self, name: u32, value: u32) -> Option<u32> {
+        self.index.find(self.hash(name, value), |pair| {
+            let pair = self.get(pair);
+            (pair.name, pair.value) == (name, value)
+        })
+    }
+
+    /// Notes that the series in `slot`, larger than any before, carries the pair.
+    pub(crate) fn add(&mut self, name: u32, value: u32, slot: u32) -> Option<u32> {
+        if let Some(pair) = self.find(name, value) {
+            self.pairs[pair as usize].postings.push(slot);
+            return Some(pair);
+        }
+        let pair = u32::try_from(self.pairs.len()).ok().filter(|&pair| pair < u32::MAX)?;
+        self.pairs.lean_push(Pair { name, value, postings: Postings::One(slot) });
+        self.index.insert(self.hash(name, value), pair);
+        match self.by_name.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, pairs)) => pairs.lean_push(pair),
+            None => self.by_name.push((name, vec![pair])),
+        }
+        Some(pair)
+    }
+
+    /// The pairs with label `name`, in no useful order.
+    pub(crate) fn with_name(&self, name: u32) -> &[u32] {
+        let found = self.by_name.iter().find(|(known, _)| *known == name);
+        found.map_or(&[], |(_, pairs)| pairs.as_slice())
+    }
+
+    /// Label names with their pairs.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (u32, &[u32])> {
+        self.by_name.iter().map(|(name, pairs)| (*name, pairs.as_slice()))
+    }
+
+    fn hash(&self, name: u32, value: u32) -> u64 {
+        self.hasher.hash_one(u64::from(name) << 32 | u64::from(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_interned_once() {
+        let mut symbols = Symbols::default();
+        let texts: Vec<String> = (0..5000).map(|i| format!("text-{i}")).collect();
+        let ids: Vec<u32> = texts.iter().map(|text| symbols.intern(text).unwrap()).collect();
+        for (text, &id) in texts.iter().zip(&ids) {
+            assert_eq!(symbols.intern(text), Some(id));
+            assert_eq!(symbols.get(id), text);
+        }
+        assert_eq!(symbols.find("other"), None);
+        assert_eq!(symbols.intern(""), Some(5000));
+        assert_eq!(symbols.get(5000), "");
+    }
+
+    #[test]
+    fn pairs_collect_their_series() {
+        let mut pairs = Pairs::default();
+        let a = pairs.add(1, 2, 0).unwrap();
+        let b = pairs.add(1, 3, 1).unwrap();
+        assert_eq!(pairs.add(1, 2, 2), Some(a));
+        assert_eq!(pairs.get(a).postings.as_slice(), [0, 2]);
+        assert_eq!(pairs.get(b).postings.as_slice(), [1]);
+        assert_eq!(pairs.with_name(1), [a, b]);
+        assert_eq!(pairs.find(2, 1), None);
+    }
+}

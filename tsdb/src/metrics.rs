@@ -1,0 +1,148 @@
+//! The store's own metrics, under Prometheus's names where dashboards know them.
+
+use telemetry::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, register};
+
+/// See the help of each.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    pub(crate) head_series: IntGauge,
+    pub(crate) head_chunks: IntGauge,
+    pub(crate) head_min_time: IntGauge,
+    pub(crate) head_max_time: IntGauge,
+    pub(crate) series_created: IntCounter,
+    pub(crate) series_removed: IntCounter,
+    pub(crate) samples_appended: IntCounter,
+    pub(crate) out_of_order: IntCounter,
+    pub(crate) out_of_bounds: IntCounter,
+    pub(crate) wal_segment: IntGauge,
+    pub(crate) wal_corruptions: IntCounter,
+    pub(crate) wal_bytes_lost: IntCounter,
+    pub(crate) wal_writes_failed: IntCounter,
+    pub(crate) wal_syncs_failed: IntCounter,
+    pub(crate) records_skipped: IntCounterVec,
+    pub(crate) chunks_skipped: IntCounter,
+    pub(crate) compactions: IntCounter,
+    pub(crate) compactions_failed: IntCounter,
+    pub(crate) checkpoints: IntCounter,
+    pub(crate) checkpoints_failed: IntCounter,
+    pub(crate) blocks_loaded: IntGauge,
+    pub(crate) blocks_bytes: IntGauge,
+    pub(crate) blocks_failed: IntCounter,
+    pub(crate) lowest_time: IntGauge,
+    pub(crate) retentions: IntCounter,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help));
+        let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
+        Self {
+            head_series: gauge(
+                "prometheus_tsdb_head_series",
+                "Total number of series in the head block.",
+            ),
+            head_chunks: gauge(
+                "prometheus_tsdb_head_chunks",
+                "Total number of chunks in the head block.",
+            ),
+            head_min_time: gauge(
+                "prometheus_tsdb_head_min_time",
+                "Minimum time bound of the head block. The unit is decided by the library consumer.",
+            ),
+            head_max_time: gauge(
+                "prometheus_tsdb_head_max_time",
+                "Maximum timestamp of the head block. The unit is decided by the library consumer.",
+            ),
+            series_created: counter(
+                "prometheus_tsdb_head_series_created_total",
+                "Total number of series created in the head.",
+            ),
+            series_removed: counter(
+                "prometheus_tsdb_head_series_removed_total",
+                "Total number of series removed in the head.",
+            ),
+            samples_appended: counter(
+                "prometheus_tsdb_head_samples_appended_total",
+                "Total number of appended samples.",
+            ),
+            out_of_order: counter(
+                "prometheus_tsdb_out_of_order_samples_total",
+                "Total number of out of order samples ingestion failed attempts.",
+            ),
+            out_of_bounds: counter(
+                "prometheus_tsdb_out_of_bound_samples_total",
+                "Total number of out of bound samples ingestion failed attempts.",
+            ),
+            wal_segment: gauge(
+                "prometheus_tsdb_wal_segment_current",
+                "Write log segment index that TSDB is currently writing to.",
+            ),
+            wal_corruptions: counter(
+                "prometheus_tsdb_wal_corruptions_total",
+                "Total number of WAL corruptions.",
+            ),
+            wal_bytes_lost: counter(
+                "sextant_tsdb_wal_lost_bytes_total",
+                "Bytes of the write-ahead log that could not be read at start-up.",
+            ),
+            wal_writes_failed: counter(
+                "prometheus_tsdb_wal_writes_failed_total",
+                "Total number of write log writes that failed.",
+            ),
+            wal_syncs_failed: counter(
+                "sextant_tsdb_wal_syncs_failed_total",
+                "Total number of syncs of the write-ahead log that failed.",
+            ),
+            records_skipped: register(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "sextant_tsdb_wal_records_skipped_total",
+                        "Records of the write-ahead log that were passed over at start-up because they are of a kind that is not kept.",
+                    ),
+                    &["kind"],
+                ),
+            ),
+            chunks_skipped: counter(
+                "sextant_tsdb_chunks_skipped_total",
+                "Chunks of blocks that were passed over by queries because their encoding is not supported.",
+            ),
+            compactions: counter(
+                "prometheus_tsdb_compactions_total",
+                "Total number of compactions that were executed for the partition.",
+            ),
+            compactions_failed: counter(
+                "prometheus_tsdb_compactions_failed_total",
+                "Total number of compactions that failed for the partition.",
+            ),
+            checkpoints: counter(
+                "prometheus_tsdb_checkpoint_creations_total",
+                "Total number of checkpoint creations attempted.",
+            ),
+            checkpoints_failed: counter(
+                "prometheus_tsdb_checkpoint_creations_failed_total",
+                "Total number of checkpoint creations that failed.",
+            ),
+            blocks_loaded: gauge(
+                "prometheus_tsdb_blocks_loaded",
+                "Number of currently loaded data blocks",
+            ),
+            blocks_bytes: gauge(
+                "prometheus_tsdb_storage_blocks_bytes",
+                "The number of bytes that are currently used for local storage by all blocks.",
+            ),
+            blocks_failed: counter(
+                "prometheus_tsdb_reloads_failures_total",
+                "Number of times the database failed to reloadBlocks block data from disk.",
+            ),
+            lowest_time: gauge(
+                "prometheus_tsdb_lowest_timestamp",
+                "Lowest timestamp value stored in the database. The unit is decided by the library consumer.",
+            ),
+            retentions: counter(
+                "prometheus_tsdb_time_retentions_total",
+                "The number of times that blocks were deleted because the maximum time limit was exceeded.",
+            ),
+        }
+    }
+}
