@@ -1,5 +1,7 @@
 //! Reads one body against the cache and fills a batch.
 
+use std::collections::HashSet;
+
 use exposition::{Entry, Parser, Point, Series};
 use model::{Batch, FloatAppend, SeriesKey, SeriesRef, Timestamp};
 
@@ -70,13 +72,14 @@ pub(crate) fn read(
     }
     match moved {
         None => {
-            metadata.forget(&metadata_lines(&cache.lines[position..]).collect());
+            let (kept, gone) = cache.lines.split_at(position);
+            metadata.forget(&vanished_metadata(gone, kept));
             cache.keep(position);
         }
         Some(moved) => {
             let gone = |line: usize| moved.taken[line] == 0;
             let lines = cache.lines.iter().enumerate().filter(|(i, _)| gone(*i));
-            metadata.forget(&lines.flat_map(|(_, line)| metadata_lines([line])).collect());
+            metadata.forget(&vanished_metadata(lines.map(|(_, line)| line), &moved.lines));
             cache.renew(moved.lines, gone, &untracked);
         }
     }
@@ -106,9 +109,16 @@ pub(crate) fn read_again(
     Ok(())
 }
 
-fn metadata_lines<'l>(lines: impl IntoIterator<Item = &'l Line>) -> impl Iterator<Item = u64> {
-    let metadata = lines.into_iter().filter(|line| !line.is_sample());
-    metadata.map(|line| line.hash)
+/// The metadata lines among `gone` that do not stand among `kept` too.
+fn vanished_metadata<'l>(gone: impl IntoIterator<Item = &'l Line>, kept: &[Line]) -> HashSet<u64> {
+    let metadata = |line: &&Line| !line.is_sample();
+    let mut gone: HashSet<u64> = gone.into_iter().filter(metadata).map(|line| line.hash).collect();
+    if !gone.is_empty() {
+        for line in kept.iter().filter(metadata) {
+            gone.remove(&line.hash);
+        }
+    }
+    gone
 }
 
 /// One reading of one body.

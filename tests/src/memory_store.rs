@@ -19,7 +19,13 @@ use parking_lot::RwLock;
 /// Views share the contents: an append while a view is open works on a copy.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    contents: RwLock<Arc<Vec<Series>>>,
+    contents: RwLock<Arc<Contents>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    /// In order of creation.
+    series: Vec<Series>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,10 +45,10 @@ impl MemoryStore {
 impl Appender for MemoryStore {
     fn append(&self, batch: &Batch) -> Result<Appended, AppendError> {
         let mut contents = self.contents.write();
-        let contents = Arc::make_mut(&mut contents);
+        let all = &mut Arc::make_mut(&mut contents).series;
         let mut appended = Appended::default();
         for labels in &batch.new_series {
-            let (series, created) = find_or_create(contents, labels);
+            let (series, created) = find_or_create(all, labels);
             appended.new_refs.push(series);
             appended.series_created += usize::from(created);
         }
@@ -53,7 +59,7 @@ impl Appender for MemoryStore {
                     (appended.new_refs.get(at as usize).copied(), Rejection::InvalidLabels)
                 }
             };
-            let series = series.and_then(position).and_then(|at| contents.get_mut(at));
+            let series = series.and_then(position).and_then(|at| all.get_mut(at));
             let stored = match series {
                 Some(series) => push(&mut series.samples, Sample { t: sample.t, v: sample.v }),
                 None => Err(unknown),
@@ -67,14 +73,14 @@ impl Appender for MemoryStore {
 }
 
 /// The ref of the series with these labels, and whether it is new; ref 0 for the empty label set.
-fn find_or_create(contents: &mut Vec<Series>, labels: &Labels) -> (SeriesRef, bool) {
+fn find_or_create(all: &mut Vec<Series>, labels: &Labels) -> (SeriesRef, bool) {
     if labels.is_empty() {
         return (SeriesRef(0), false);
     }
-    let found = contents.iter().position(|series| series.labels == *labels);
+    let found = all.iter().position(|series| series.labels == *labels);
     let at = found.unwrap_or_else(|| {
-        contents.push(Series { labels: labels.clone(), samples: Vec::new() });
-        contents.len() - 1
+        all.push(Series { labels: labels.clone(), samples: Vec::new() });
+        all.len() - 1
     });
     (reference(at), found.is_none())
 }
@@ -111,7 +117,7 @@ impl Queryable for MemoryStore {
 
 /// What the store held when the view was opened.
 struct View {
-    contents: Arc<Vec<Series>>,
+    contents: Arc<Contents>,
     range: TimeRange,
 }
 
@@ -123,7 +129,7 @@ impl View {
             matchers.iter().all(|matcher| matcher.matches_labels(&series.labels))
                 && series.samples.iter().any(|sample| range.contains(sample.t))
         };
-        (0..self.contents.len()).filter(|&at| wanted(&self.contents[at])).collect()
+        (0..self.contents.series.len()).filter(|&at| wanted(&self.contents.series[at])).collect()
     }
 
     /// Distinct strings that `of` takes from the matching series.
@@ -135,7 +141,7 @@ impl View {
     ) -> Strings {
         let matching = self.matching(matchers, self.range);
         let all: BTreeSet<&str> =
-            matching.into_iter().flat_map(|at| of(&self.contents[at].labels)).collect();
+            matching.into_iter().flat_map(|at| of(&self.contents.series[at].labels)).collect();
         let wanted = if limit == 0 { all.len() } else { limit };
         Strings {
             truncated: all.len() > wanted,
@@ -153,7 +159,9 @@ impl Querier for View {
         context.check()?;
         let mut positions = self.matching(selection.matchers, selection.range);
         if selection.order == SeriesOrder::Labels {
-            positions.sort_by(|&a, &b| self.contents[a].labels.cmp(&self.contents[b].labels));
+            positions.sort_by(|&a, &b| {
+                self.contents.series[a].labels.cmp(&self.contents.series[b].labels)
+            });
         }
         if selection.limit != 0 {
             positions.truncate(selection.limit);
@@ -194,7 +202,7 @@ struct Selected<'v> {
 
 impl Selected<'_> {
     fn series(&self, index: usize) -> &Series {
-        &self.view.contents[self.positions[index]]
+        &self.view.contents.series[self.positions[index]]
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result, ensure};
 use regex::Regex;
@@ -219,8 +220,8 @@ pub fn architecture(text: &str, members: &BTreeSet<String>) -> Vec<String> {
 /// [`test_paths`] gives them.
 #[must_use]
 pub fn readme(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
-    let command =
-        Regex::new(r"`cargo test -p ([a-z-]+)(?: --test \S+)? ([\w:]+)`").expect("a constant");
+    static COMMAND: LazyLock<Regex> =
+        LazyLock::new(|| regex(r"`cargo test -p ([a-z-]+)(?: --test \S+)? ([\w:]+)`"));
     let section = text.split("\n## ").find(|section| section.starts_with("Compatibility"));
     let lines = section.unwrap_or_default().lines();
     let rows: Vec<_> = lines.filter(|line| line.starts_with('|')).skip(2).collect();
@@ -230,7 +231,7 @@ pub fn readme(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
     }
     for row in rows {
         let proof = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
-        let commands: Vec<_> = command.captures_iter(proof).collect();
+        let commands: Vec<_> = COMMAND.captures_iter(proof).collect();
         if commands.is_empty() {
             complaints.push(format!("README.md: no `cargo test -p CRATE FILTER` in the row {row}"));
         }
@@ -247,25 +248,37 @@ pub fn readme(text: &str, tests: &BTreeSet<String>) -> Vec<String> {
     complaints
 }
 
-/// Paths of the tests in a source file, `package::module::function`, without inline modules.
+/// Paths of the tests in a source file, `package::module::function`, without inline modules: what a filter of
+/// `cargo test` looks through.
 #[must_use]
 pub fn test_paths(path: &str, text: &str) -> Vec<String> {
-    let attribute =
-        Regex::new(r"#\[(?:tokio::)?test\b[^\n]*\n(?:\s*#\[[^\n]*\n)*\s*(?:async )?fn (\w+)");
-    let in_proptest = Regex::new(r"(?m)^\s*fn (\w+)\([^)\n]* in ");
-    let module = path.trim_end_matches(".rs").trim_end_matches("/mod").replace('/', "::");
-    let module = module.replacen("::src::", "::", 1).replacen("::tests::", "::", 1);
-    [attribute, in_proptest]
-        .into_iter()
-        .flatten()
-        .flat_map(|pattern| {
-            let names: Vec<_> = pattern
-                .captures_iter(text)
-                .map(|found| format!("{module}::{}", &found[1]))
-                .collect();
-            names
-        })
-        .collect()
+    static FUNCTIONS: LazyLock<[Regex; 2]> = LazyLock::new(|| {
+        [
+            regex(r"#\[(?:tokio::)?test\b[^\n]*\n(?:\s*#\[[^\n]*\n)*\s*(?:async )?fn (\w+)"),
+            // Property tests in the form without attribute.
+            regex(r"(?m)^\s*fn (\w+)\([^)\n]* in "),
+        ]
+    });
+    let Some(module) = module_path(path) else { return Vec::new() };
+    let found = FUNCTIONS.iter().flat_map(|pattern| pattern.captures_iter(text));
+    found.map(|function| format!("{module}::{}", &function[1])).collect()
+}
+
+/// The module path that the file at `path` has in its crate, with the package for the crate. The name of an
+/// integration test is not part of it.
+fn module_path(path: &str) -> Option<String> {
+    let mut parts: Vec<_> = path.trim_end_matches(".rs").split('/').collect();
+    parts.retain(|part| !matches!(*part, "mod" | "lib" | "main"));
+    match *parts.get(1)? {
+        "src" => parts.drain(1..2),
+        "tests" => parts.drain(1..parts.len().min(3)),
+        _ => return None,
+    };
+    Some(parts.join("::"))
+}
+
+fn regex(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("the patterns are constants")
 }
 
 /// All Rust sources below `root` with their texts, by path relative to it. Build output and hidden
@@ -364,7 +377,7 @@ mod tests {
         let path = "tests/tests/e2e/peers.rs";
         let code = "#[test]\n#[ignore]\nfn promtool_asks() {}\n#[tokio::test]\nasync fn b() {}\n";
         let tests: BTreeSet<_> = test_paths(path, code).into_iter().collect();
-        assert!(tests.contains("tests::e2e::peers::promtool_asks"), "{tests:?}");
+        assert!(tests.contains("tests::peers::promtool_asks"), "{tests:?}");
         let table = |proof: &str| {
             format!(
                 "# A\n\n## Compatibility\n\n| a | b | proof |\n|---|---|---|\n| x | y | {proof} |\n\n## B\n"
@@ -377,6 +390,21 @@ mod tests {
             assert_eq!(readme(&table(wrong), &tests).len(), 1, "{wrong}");
         }
         assert_eq!(readme("# A\n", &tests).len(), 1);
+    }
+
+    #[test]
+    fn files_are_modules() {
+        for (path, module) in [
+            ("tsdb/src/lib.rs", "tsdb"),
+            ("tsdb/src/head/mod.rs", "tsdb::head"),
+            ("tsdb/src/head/append.rs", "tsdb::head::append"),
+            ("tests/tests/promql.rs", "tests"),
+            ("tests/tests/e2e/main.rs", "tests"),
+            ("tests/tests/e2e/peers.rs", "tests::peers"),
+        ] {
+            assert_eq!(module_path(path).as_deref(), Some(module), "{path}");
+        }
+        assert_eq!(module_path("tsdb/benches/xor.rs"), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The store's own metrics, under Prometheus's names where dashboards know them.
 
-use telemetry::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, register};
+use telemetry::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry, register};
 
 /// See the help of each.
 #[derive(Clone, Debug)]
@@ -30,12 +30,18 @@ pub(crate) struct Metrics {
     pub(crate) blocks_failed: IntCounter,
     pub(crate) lowest_time: IntGauge,
     pub(crate) retentions: IntCounter,
+    pub(crate) replay_seconds: Gauge,
 }
 
 impl Metrics {
     pub(crate) fn new(registry: &Registry) -> Self {
         let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help));
         let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
+        // Prometheus tells floats from histograms by this label.
+        let of_floats = |name: &str, help: &str| {
+            let counters = IntCounterVec::new(Opts::new(name, help), &["type"]);
+            register(registry, counters).with_label_values(&["float"])
+        };
         Self {
             head_series: gauge(
                 "prometheus_tsdb_head_series",
@@ -61,15 +67,15 @@ impl Metrics {
                 "prometheus_tsdb_head_series_removed_total",
                 "Total number of series removed in the head.",
             ),
-            samples_appended: counter(
+            samples_appended: of_floats(
                 "prometheus_tsdb_head_samples_appended_total",
                 "Total number of appended samples.",
             ),
-            out_of_order: counter(
+            out_of_order: of_floats(
                 "prometheus_tsdb_out_of_order_samples_total",
                 "Total number of out of order samples ingestion failed attempts.",
             ),
-            out_of_bounds: counter(
+            out_of_bounds: of_floats(
                 "prometheus_tsdb_out_of_bound_samples_total",
                 "Total number of out of bound samples ingestion failed attempts.",
             ),
@@ -142,6 +148,13 @@ impl Metrics {
             retentions: counter(
                 "prometheus_tsdb_time_retentions_total",
                 "The number of times that blocks were deleted because the maximum time limit was exceeded.",
+            ),
+            replay_seconds: register(
+                registry,
+                Gauge::new(
+                    "prometheus_tsdb_data_replay_duration_seconds",
+                    "Time taken to replay the data on disk.",
+                ),
             ),
         }
     }

@@ -15,7 +15,7 @@ pub enum WalCompression {
 /// Options of a store. The defaults are Prometheus's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Blocks that ended longer than this before the newest sample are deleted.
+    /// Blocks that ended this long or longer before the newest block did are deleted; zero keeps them all.
     pub retention: Duration,
     /// Span of a block; the head is cut when it spans one and a half of it. At least 1 ms.
     pub min_block_duration: Duration,

@@ -216,7 +216,7 @@ fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<MonotonicityFixes
         return (f64::NAN, fixes);
     }
     let mut rank = q * observations;
-    let at = buckets[..last].partition_point(|bucket| !(bucket.count >= rank));
+    let at = buckets[..last].iter().position(|bucket| bucket.count >= rank).unwrap_or(last);
     if at == last {
         return (buckets[last - 1].upper_bound, fixes);
     }

@@ -183,9 +183,8 @@ impl Sides {
             Combination { op: join.op, return_bool: join.return_bool, keeps_right: false };
         let mut pairs = Pairs::new(join, evaluator, groups.len(), steps)?;
         let mut out = evaluator.empty_row(steps)?;
-        for index in 0..many.len() {
+        for (index, &group) in many_groups.iter().enumerate() {
             evaluator.context.check()?;
-            let group = many_groups[index];
             for &partner in &by_group[group] {
                 out.fill(ABSENT);
                 if swapped {

@@ -1,6 +1,6 @@
 //! The engine: evaluates queries against any [`Queryable`].
 //!
-//! [`plan`] resolves everything that does not depend on samples, [`evaluator`] runs the plan. Instant queries are range queries of one
+//! [`mod@plan`] resolves everything that does not depend on samples, [`evaluator`] runs the plan. Instant queries are range queries of one
 //! step. The engine neither starts threads of its own, but for deeply nested queries, nor waits for anything but the store.
 
 mod absent;

@@ -117,18 +117,18 @@ impl Checker<'_> {
     }
 
     fn operation(&mut self, left: ValueType, node: Right<'_>) -> ValueType {
-        let Right { op, span, left_span, .. } = node;
-        let right_span = node.right.span();
-        let right = self.expr(node.right);
+        let Right { op, right, return_bool, matching, left_span, span } = node;
+        let right_span = right.span();
+        let right = self.expr(right);
         let scalars = left == ValueType::Scalar && right == ValueType::Scalar;
         let op_span = self.between(left_span, right_span);
-        if node.return_bool && !op.is_comparison() {
+        if return_bool && !op.is_comparison() {
             self.refuse(op_span, ParseErrorKind::BoolOfOther);
         }
-        if op.is_comparison() && !node.return_bool && scalars {
+        if op.is_comparison() && !return_bool && scalars {
             self.refuse(op_span, ParseErrorKind::ScalarComparison);
         }
-        if let Some(label) = node.matching.as_ref().and_then(matched_and_included) {
+        if let Some(label) = matching.as_ref().and_then(matched_and_included) {
             self.refuse(op_span, ParseErrorKind::LabelOnAndGroup(label));
         }
         for (operand, at) in [(left, left_span), (right, right_span)] {
@@ -137,10 +137,10 @@ impl Checker<'_> {
             }
         }
         if left != ValueType::Vector || right != ValueType::Vector {
-            if let Some(matching) = node.matching.take() {
+            if let Some(matching) = matching.take() {
                 self.unmatched(span, &matching);
             }
-        } else if let Some(matching) = node.matching.as_ref().filter(|_| op.is_set()) {
+        } else if let Some(matching) = matching.as_ref().filter(|_| op.is_set()) {
             self.set_matching(span, op, matching);
         }
         if (left == ValueType::Scalar || right == ValueType::Scalar) && op.is_set() {

@@ -349,6 +349,10 @@ fn metadata_follows_the_body() {
     assert_eq!(metrics(&bench), [pair("a", "A2."), pair("b", "B.")]);
     bench.store("# HELP a A2.\na 1\n", None);
     assert_eq!(metrics(&bench), [pair("a", "A2.")]);
+    // Said twice, then once.
+    bench.store("# HELP a A2.\na 1\n# HELP a A2.\nb 1\n", None);
+    bench.store("c 1\n# HELP a A2.\na 1\nb 1\n", None);
+    assert_eq!(metrics(&bench), [pair("a", "A2.")]);
 }
 
 /// A line of a generated body: a series, and a time if the target gives one.

@@ -1,6 +1,6 @@
 //! Starts the binary and talks to it.
 //!
-//! [`binary`] builds it first, so that no test runs a stale one. A [`Sextant`] is a running process: it is waited for, asked over HTTP, and always
+//! [`binary()`] builds it first, so that no test runs a stale one. A [`Sextant`] is a running process: it is waited for, asked over HTTP, and always
 //! ended, by its own process id. Waiting is polling with a deadline, never a fixed sleep.
 
 mod binary;

@@ -1,6 +1,6 @@
 //! Runs scripts in Prometheus's PromQL test language (`promql/promqltest`).
 //!
-//! [`Script::parse`] reads a script; [`run`] executes it against a store and the engine and
+//! [`Script::parse`] reads a script; [`run()`] executes it against a store and the engine and
 //! says for each `eval` whether it held. The language is Prometheus's of 3.14. Native histograms and start timestamps are
 //! read but not loaded, since the model has neither: evaluations that depend on them fail, and the
 //! reason says what was left out.

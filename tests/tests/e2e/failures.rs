@@ -57,7 +57,10 @@ fn a_broken_configuration() {
     all.extend(arguments(free_port(), &folder.path().join("data")));
     let failed = run_to_end(&all);
     check(&failed, &["sextant: ", "broken.yml", "scrape_intervall", "2"]);
-    assert!(!folder.path().join("data").exists(), "nothing is touched before the configuration is read");
+    assert!(
+        !folder.path().join("data").exists(),
+        "nothing is touched before the configuration is read"
+    );
     all[1] = format!("--config.file={}", folder.path().join("absent.yml").display());
     check(&run_to_end(&all), &["sextant: ", "absent.yml", "No such file"]);
 }

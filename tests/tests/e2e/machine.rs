@@ -44,7 +44,8 @@ fn a_real_machine_is_shown_and_survives_a_kill() {
 
     // What does not change must be exactly what /proc says.
     let memory = proc("meminfo");
-    let memory_kb: f64 = memory.lines().next().unwrap().split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
+    let memory_kb: f64 =
+        memory.lines().next().unwrap().split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
     let shown = wait_for("memory", DATA_LIMIT, || value(&server, "node_memory_MemTotal_bytes"));
     assert_eq!(shown, memory_kb * 1024.0);
     let stat = proc("stat");
@@ -95,7 +96,11 @@ fn a_real_machine_is_shown_and_survives_a_kill() {
 }
 
 /// Every sample of `before` is in `after`, which may have more.
-fn compare(before: &BTreeMap<String, Vec<Value>>, after: &BTreeMap<String, Vec<Value>>, when: &str) {
+fn compare(
+    before: &BTreeMap<String, Vec<Value>>,
+    after: &BTreeMap<String, Vec<Value>>,
+    when: &str,
+) {
     for (series, samples) in before {
         let kept = after.get(series).unwrap_or_else(|| panic!("{series} is gone {when}"));
         assert_eq!(kept, samples, "{series} {when}");

@@ -1,6 +1,10 @@
 //! The binary as its users run it: real processes, real `/proc`, real peers.
 
+#[cfg(test)]
 mod failures;
+#[cfg(test)]
 mod machine;
+#[cfg(test)]
 mod peers;
+#[cfg(test)]
 mod reload;

@@ -41,6 +41,8 @@ pub(crate) fn write_block(
         Ok(()) => Ok((target, meta)),
         Err(source) => {
             discard(disk.as_ref(), &temporary);
+            // In place, but perhaps not durably so.
+            discard(disk.as_ref(), &target);
             Err(BlockError { path: target.display().to_string(), source })
         }
     }

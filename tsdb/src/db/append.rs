@@ -27,8 +27,16 @@ pub(super) struct Writer {
 struct Staged {
     /// Position in the batch.
     index: usize,
+    /// Where the series is in the head; [`PENDING`] if the batch creates it.
+    slot: u32,
     sample: RefSample,
 }
+
+/// The slot of a series that is not in the head yet.
+const PENDING: u32 = u32::MAX;
+
+/// Refs beyond this are not issued. A log that has one is damaged or hostile.
+const REF_MAX: u64 = u64::MAX / 2;
 
 impl Writer {
     pub(super) fn new(wal: Wal) -> Self {
@@ -68,8 +76,9 @@ impl Appender for Db {
             creations
         };
         self.log(writer, &creations)?;
-        self.apply(writer, &creations, &mut appended);
-        self.count(writer.staged.len(), &appended);
+        let stored = self.apply(writer, &creations, &mut appended);
+        appended.rejected.sort_unstable_by_key(|rejected| rejected.index);
+        self.count(stored, &appended);
         Ok(appended)
     }
 }
@@ -78,7 +87,7 @@ impl Appender for Db {
 fn find_or_create<'b>(head: &Head, batch: &'b Batch, refs: &mut Vec<SeriesRef>) -> Creations<'b> {
     let mut creations = Creations::default();
     let bytes: usize = batch.new_series.iter().map(Labels::packed_bytes).sum();
-    let has_room = head.labels.has_room(bytes);
+    let has_room = head.labels.has_room(bytes) && head.next_ref() < REF_MAX;
     for labels in &batch.new_series {
         let pairs = labels.iter().map(|label| (label.name, label.value));
         let series = if labels.is_empty() {
@@ -105,29 +114,25 @@ fn stage(head: &Head, batch: &Batch, appended: &mut Appended, staged: &mut Vec<S
     staged.clear();
     let from = head.appendable_from();
     for (index, float) in batch.floats.iter().enumerate() {
-        let verdict = match float.series {
-            SeriesKey::Known(SeriesRef(series)) => match head.slot(series) {
-                Some(slot) => {
-                    check(head.last(slot), from, float.t, float.v).map(|new| (series, new))
-                }
-                None => Err(Rejection::UnknownSeries),
-            },
+        let place = match float.series {
+            SeriesKey::Known(SeriesRef(series)) => {
+                head.slot(series).map(|slot| (series, slot)).ok_or(Rejection::UnknownSeries)
+            }
             SeriesKey::New(position) => {
                 match appended.new_refs.get(position as usize).map_or(0, |series| series.0) {
                     0 => Err(refusal(batch, position)),
-                    series => {
-                        let last = head.slot(series).and_then(|slot| head.last(slot));
-                        check(last, from, float.t, float.v).map(|new| (series, new))
-                    }
+                    series => Ok((series, head.slot(series).unwrap_or(PENDING))),
                 }
             }
         };
+        let verdict = place.and_then(|(series, slot)| {
+            let last = if slot == PENDING { None } else { head.last(slot) };
+            let is_new = check(last, from, float.t, float.v)?;
+            let sample = RefSample { series, t: float.t, v: float.v };
+            Ok(is_new.then_some(Staged { index, slot, sample }))
+        });
         match verdict {
-            Ok((series, true)) => {
-                let sample = RefSample { series, t: float.t, v: float.v };
-                staged.push(Staged { index, sample });
-            }
-            Ok((_, false)) => {}
+            Ok(sample) => staged.extend(sample),
             Err(reason) => appended.rejected.push(Rejected { index, reason }),
         }
     }
@@ -146,8 +151,8 @@ fn refusal(batch: &Batch, position: u32) -> Rejection {
 #[inline]
 fn check(last: Option<Sample>, from: Timestamp, t: Timestamp, v: f64) -> Result<bool, Rejection> {
     match last {
-        Some(last) if t == last.t && v.to_bits() == last.v.to_bits() => Ok(false),
         _ if t < from => Err(Rejection::OutOfBounds),
+        Some(last) if t == last.t && v.to_bits() == last.v.to_bits() => Ok(false),
         Some(last) if t == last.t => Err(Rejection::DuplicateTimestamp),
         Some(last) if t < last.t => Err(Rejection::OutOfOrder),
         _ => Ok(true),
@@ -172,9 +177,9 @@ impl Db {
         })
     }
 
-    /// Changes the head. Samples of one series within a batch are compared with each other only here; the log may then have one
+    /// Changes the head; how many samples it took. Samples of one series within a batch are compared with each other only here; the log may then have one
     /// that the head refuses, and replaying it comes to the same verdict.
-    fn apply(&self, writer: &Writer, creations: &Creations<'_>, appended: &mut Appended) {
+    fn apply(&self, writer: &Writer, creations: &Creations<'_>, appended: &mut Appended) -> u64 {
         let mut head = self.head.write();
         for (series, labels) in &creations.series {
             let pairs = labels.iter().map(|label| (label.name, label.value));
@@ -183,24 +188,28 @@ impl Db {
             }
         }
         let epoch = self.views.newest();
-        for staged in &writer.staged {
-            let RefSample { series, t, v } = staged.sample;
-            let Some(slot) = head.slot(series) else {
-                let reason = Rejection::SeriesLimit;
-                appended.rejected.push(Rejected { index: staged.index, reason });
+        let mut stored = 0;
+        for &Staged { index, slot, sample: RefSample { series, t, v } } in &writer.staged {
+            let slot = if slot == PENDING { head.slot(series) } else { Some(slot) };
+            let Some(slot) = slot else {
+                appended.rejected.push(Rejected { index, reason: Rejection::SeriesLimit });
                 continue;
             };
             match check(head.last(slot), Timestamp::MIN, t, v) {
-                Ok(true) => head.append(slot, t, v, epoch),
+                Ok(true) => {
+                    head.append(slot, t, v, epoch);
+                    stored += 1;
+                }
                 Ok(false) => {}
-                Err(reason) => appended.rejected.push(Rejected { index: staged.index, reason }),
+                Err(reason) => appended.rejected.push(Rejected { index, reason }),
             }
         }
         head.trim_undo(self.views.oldest());
         self.update_gauges(&head);
+        stored
     }
 
-    fn count(&self, staged: usize, appended: &Appended) {
+    fn count(&self, stored: u64, appended: &Appended) {
         for rejected in &appended.rejected {
             match rejected.reason {
                 Rejection::OutOfOrder => self.metrics.out_of_order.inc(),
@@ -208,7 +217,7 @@ impl Db {
                 _ => {}
             }
         }
-        self.metrics.samples_appended.inc_by(staged as u64);
+        self.metrics.samples_appended.inc_by(stored);
         self.metrics.series_created.inc_by(appended.series_created as u64);
     }
 }

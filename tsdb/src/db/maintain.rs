@@ -1,15 +1,18 @@
 //! Maintenance: the head is cut into blocks, the log shortened, old blocks deleted.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use model::Timestamp;
 use ulid::Ulid;
 
-use super::open::{milliseconds, newest, wal_dir};
+use super::open::{delete_block, milliseconds, wal_dir};
 use super::{Blocks, Db, Upkeep};
+use crate::block::Block;
 use crate::block::meta::Meta;
 use crate::block::writer::{BlockError, write_block};
-use crate::block::{Block, DELETION_SUFFIX};
+use crate::disk::exists;
+use crate::head::range_end;
 use crate::wal::WalError;
 use crate::wal::checkpoint::{Keep, Request, checkpoint};
 
@@ -92,12 +95,9 @@ impl Db {
         let (plan, start, end) = {
             let head = self.head.read();
             let Some(range) = head.time_range() else { return Ok(()) };
-            let width = head.chunk_range();
-            let start = range.min.div_euclid(width) * width;
-            let end = start + width;
-            // Samples before are in blocks already, although the head may still have them.
-            let from = start.max(head.min_valid());
-            (head.plan_cut(from, end), from, end)
+            let end = range_end(range.min, head.chunk_range());
+            let start = head.min_valid().max(end.saturating_sub(head.chunk_range()));
+            (head.plan_cut(start, end), start, end)
         };
         let block = if plan.len() == 0 {
             None
@@ -108,9 +108,7 @@ impl Db {
                 self.head.read().cut_series(plan, index, into);
             };
             let (dir, meta) = write_block(&self.disk, &self.dir, meta, plan, &mut read)?;
-            let chunks_skipped = self.metrics.chunks_skipped.clone();
-            let opened = Block::open(self.disk.as_ref(), &dir, meta, chunks_skipped);
-            Some(opened.map_err(|error| MaintainError::Cut(CutError(error.to_string())))?)
+            Some(self.open_new_block(&dir, meta)?)
         };
         {
             // At one moment for queries: before it they read the head, after it the block.
@@ -134,10 +132,21 @@ impl Db {
         Ok(())
     }
 
+    /// Opens a block just written. One that cannot be read is deleted: the head still has what it should contain.
+    fn open_new_block(&self, dir: &Path, meta: Meta) -> Result<Block, MaintainError> {
+        let chunks_skipped = self.metrics.chunks_skipped.clone();
+        Block::open(self.disk.as_ref(), dir, meta, chunks_skipped).map_err(|error| {
+            if let Err(error) = delete_block(self.disk.as_ref(), dir) {
+                tracing::error!(block = %dir.display(), %error, "cannot delete a broken block");
+            }
+            MaintainError::Cut(CutError(error.to_string()))
+        })
+    }
+
     fn change_blocks(&self, change: impl FnOnce(&mut Blocks)) {
         let mut current = self.blocks.write();
         let mut blocks =
-            Blocks { loaded: current.loaded.clone(), warnings: current.warnings.clone() };
+            Blocks { loaded: current.loaded.clone(), left_out: current.left_out.clone() };
         change(&mut blocks);
         *current = Arc::new(blocks);
         drop(current);
@@ -168,7 +177,7 @@ impl Db {
         };
         let segment = writer.wal.segment_number();
         writer.wal.close_segment();
-        upkeep.dropped.extend(dropped.iter().map(|series| (series.series, segment)));
+        upkeep.retired.extend(dropped.iter().map(|series| (series.series, segment)));
         self.metrics.series_removed.inc_by(dropped.len() as u64);
         dropped.len()
     }
@@ -185,36 +194,39 @@ impl Db {
             compression: self.options.wal_compression,
         };
         self.metrics.checkpoints.inc();
-        let keep = Needed { db: self, upkeep };
+        let last_ref = self.head.read().next_ref() - 1;
+        let keep = Needed { db: self, upkeep, last_ref };
         let made =
             checkpoint(&request, &keep).inspect_err(|_| self.metrics.checkpoints_failed.inc())?;
         let Some(made) = made else { return Ok(false) };
         self.metrics.wal_corruptions.inc_by(made.corruptions);
-        upkeep.dropped.retain(|_, segment| *segment > made.last);
-        let Upkeep { aliases, dropped, .. } = upkeep;
-        let head = self.head.read();
-        aliases.retain(|_, series| head.slot(*series).is_some() || dropped.contains_key(series));
+        upkeep.retired.retain(|_, segment| *segment > made.last);
+        let Upkeep { aliases, retired, .. } = upkeep;
+        aliases.retain(|alias, _| retired.contains_key(alias));
         Ok(true)
     }
 
-    /// Deletes the blocks that ended longer ago than the retention, counted from the newest sample.
+    /// Deletes the blocks that ended longer than the retention before the newest block did. As in Prometheus, neither the clock nor a stray
+    /// sample in the head can delete a block.
     fn delete_old_blocks(&self) -> Result<u32, MaintainError> {
         let retention = milliseconds(self.options.retention);
-        let Some(newest) = newest(self) else { return Ok(0) };
         let blocks = Arc::clone(&self.blocks.read());
+        let newest = blocks.loaded.iter().map(|block| block.meta.max_time).max();
+        let Some(newest) = newest.filter(|_| retention > 0) else { return Ok(0) };
         let is_old = |block: &Block| newest.saturating_sub(block.meta.max_time) >= retention;
         let mut deleted = 0;
         for block in blocks.loaded.iter().filter(|block| is_old(block)) {
-            // First out of sight, then off the disk. Queries that read it still have its files open.
-            self.change_blocks(|blocks| {
-                blocks.loaded.retain(|other| other.meta.ulid != block.meta.ulid);
-            });
-            let failed =
-                |source| MaintainError::Delete { path: block.dir.display().to_string(), source };
-            let target = self.dir.join(format!("{}{DELETION_SUFFIX}", block.meta.ulid));
-            self.disk.rename(&block.dir, &target).map_err(failed)?;
-            self.disk.sync_dir(&self.dir).map_err(failed)?;
-            self.disk.remove_dir_all(&target).map_err(failed)?;
+            // Queries that read it have its files open and go on.
+            let removed = delete_block(self.disk.as_ref(), &block.dir);
+            if removed.is_ok() || !exists(self.disk.as_ref(), &block.dir).unwrap_or(true) {
+                self.change_blocks(|blocks| {
+                    blocks.loaded.retain(|other| other.meta.ulid != block.meta.ulid);
+                });
+            }
+            removed.map_err(|source| MaintainError::Delete {
+                path: block.dir.display().to_string(),
+                source,
+            })?;
             tracing::info!(block = %block.meta.ulid, "block is older than the retention, deleted");
             self.metrics.retentions.inc();
             deleted += 1;
@@ -234,12 +246,15 @@ fn random() -> u128 {
 struct Needed<'a> {
     db: &'a Db,
     upkeep: &'a Upkeep,
+    /// The last ref that was issued. Its series stays in the log, so that the ref is not issued again after a restart.
+    last_ref: u64,
 }
 
 impl Keep for Needed<'_> {
     fn series(&self, series: u64) -> bool {
-        // Under its other ref the series is kept; this one is rewritten to it.
-        self.db.head.read().slot(series).is_some() || self.upkeep.dropped.contains_key(&series)
+        series == self.last_ref
+            || self.upkeep.retired.contains_key(&series)
+            || self.db.head.read().slot(series).is_some()
     }
 
     fn canonical(&self, series: u64) -> u64 {

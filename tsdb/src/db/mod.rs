@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use model::Clock;
+use model::{Clock, TimeRange};
 use parking_lot::{Mutex, RwLock};
 
 use crate::block::Block;
@@ -63,8 +63,16 @@ impl std::fmt::Debug for Db {
 struct Blocks {
     /// In order of time.
     loaded: Vec<Arc<Block>>,
-    /// Blocks that could not be opened, a line each.
-    warnings: Vec<String>,
+    left_out: Vec<LeftOut>,
+}
+
+/// A block that could not be opened.
+#[derive(Clone, Debug)]
+struct LeftOut {
+    /// The span of its samples, if that could be read.
+    range: Option<TimeRange>,
+    /// What a query that may miss them is told.
+    warning: String,
 }
 
 /// What maintenance remembers from one round to the next.
@@ -74,8 +82,9 @@ struct Upkeep {
     truncate_before: Option<i64>,
     /// Refs that were logged for a series that has another, and that one.
     aliases: HashMap<u64, u64>,
-    /// Series that left the head, with the last log segment that may have samples of theirs.
-    dropped: HashMap<u64, u32>,
+    /// Refs that are not issued any more, of series that left the head and aliases, with the last log segment that may have samples of
+    /// theirs.
+    retired: HashMap<u64, u32>,
 }
 
 /// The log could not be made durable.

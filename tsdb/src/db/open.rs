@@ -1,21 +1,21 @@
 //! Opening a store: lock the folder, load the blocks, replay the log.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use model::{Clock, Timestamp};
+use model::Clock;
 use parking_lot::{Mutex, RwLock};
 use telemetry::Registry;
 use ulid::Ulid;
 
 use super::append::Writer;
-use super::{Blocks, Db, Upkeep};
+use super::{Blocks, Db, LeftOut, Upkeep};
 use crate::block::meta::Meta;
 use crate::block::{Block, CREATION_SUFFIX, DELETION_SUFFIX};
-use crate::disk::Disk;
+use crate::disk::{Disk, create_dir_durably, exists};
 use crate::head::Head;
 use crate::head::views::Views;
 use crate::metrics::Metrics;
@@ -74,7 +74,7 @@ impl Db {
         options: Options,
         registry: &Registry,
     ) -> Result<Self, OpenError> {
-        disk.create_dir_all(path).map_err(failed(path))?;
+        create_dir_durably(disk.as_ref(), path).map_err(failed(path))?;
         let lock_path = path.join(LOCK_FILE);
         let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => OpenError::InUse { path: path.display().to_string() },
@@ -87,14 +87,15 @@ impl Db {
             head.set_min_valid(end);
         }
         let wal_dir = path.join(WAL_DIR);
-        disk.create_dir_all(&wal_dir).map_err(failed(&wal_dir))?;
-        let mut replay = Replay::new(&mut head, &metrics);
-        let next = replay.run(disk.as_ref(), &wal_dir, &options)?;
-        let aliases = replay.aliases;
+        create_dir_durably(disk.as_ref(), &wal_dir).map_err(failed(&wal_dir))?;
+        let started = Instant::now();
+        let replayed = Replay::new(&mut head, &metrics).run(disk.as_ref(), &wal_dir, &options)?;
+        metrics.replay_seconds.set(started.elapsed().as_secs_f64());
+        let upkeep = upkeep_after(replayed.aliases, &mut head, replayed.next_segment);
         let wal = Wal::new(
             Arc::clone(&disk),
             wal_dir,
-            next,
+            replayed.next_segment,
             options.wal_segment_bytes,
             options.wal_compression,
         );
@@ -104,7 +105,7 @@ impl Db {
             clock,
             options,
             metrics,
-            maintenance: Mutex::new(Upkeep { aliases, ..Upkeep::default() }),
+            maintenance: Mutex::new(upkeep),
             writer: Mutex::new(Writer::new(wal)),
             head: RwLock::new(head),
             blocks: RwLock::new(Arc::new(blocks)),
@@ -117,6 +118,15 @@ impl Db {
     }
 }
 
+/// Drops the series that have no samples since all of theirs are in blocks, and notes which refs the log may still mention.
+fn upkeep_after(aliases: HashMap<u64, u64>, head: &mut Head, next_segment: u32) -> Upkeep {
+    let last_segment = next_segment.saturating_sub(1);
+    let plan = head.plan_truncation(head.min_valid());
+    let dropped = head.truncate(plan).into_iter().map(|dropped| dropped.series);
+    let retired = dropped.chain(aliases.keys().copied()).map(|series| (series, last_segment));
+    Upkeep { truncate_before: None, retired: retired.collect(), aliases }
+}
+
 /// Whole milliseconds.
 pub(super) fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
@@ -125,41 +135,73 @@ pub(super) fn milliseconds(duration: Duration) -> i64 {
 /// Removes what was left unfinished and opens all blocks that can be opened.
 fn load_blocks(disk: &dyn Disk, dir: &Path, metrics: &Metrics) -> Result<Blocks, OpenError> {
     let mut blocks = Blocks::default();
-    let mut replaced = HashSet::new();
+    let mut broken: Vec<(Ulid, LeftOut)> = Vec::new();
     for entry in disk.list(dir).map_err(failed(dir))? {
         let path = dir.join(&entry.name);
-        if UNREAD.contains(&entry.name.as_str()) && entry.is_dir {
-            tracing::info!(path = %path.display(), "not read by this version; the write-ahead log is");
-        }
         if !entry.is_dir {
             continue;
         }
-        if entry.name.ends_with(CREATION_SUFFIX) || entry.name.ends_with(DELETION_SUFFIX) {
+        if UNREAD.contains(&entry.name.as_str()) {
+            tracing::info!(path = %path.display(), "not read by this version; the write-ahead log is");
+        } else if entry.name.ends_with(CREATION_SUFFIX) || entry.name.ends_with(DELETION_SUFFIX) {
             tracing::info!(path = %path.display(), "removing what was left unfinished");
             disk.remove_dir_all(&path).map_err(failed(&path))?;
-        } else if Ulid::from_string(&entry.name).is_ok() {
+        } else if let Ok(ulid) = Ulid::from_string(&entry.name) {
             match open_block(disk, &path, metrics) {
-                Ok(block) => {
-                    replaced.extend(block.meta.compaction.parents.iter().map(|p| p.ulid));
-                    blocks.loaded.push(Arc::new(block));
-                }
-                Err(reason) => {
-                    tracing::error!(block = %path.display(), %reason, "block is left out");
-                    metrics.blocks_failed.inc();
-                    blocks.warnings.push(format!("block {} is left out: {reason}", entry.name));
-                }
+                Ok(block) => blocks.loaded.push(Arc::new(block)),
+                Err(left_out) => broken.push((ulid, left_out)),
             }
         }
     }
-    // A block that another was made from is there only because its deletion was interrupted.
-    blocks.loaded.retain(|block| !replaced.contains(&block.meta.ulid));
+    let obsolete = obsolete_blocks(&blocks.loaded);
+    blocks.loaded.retain(|block| !obsolete.contains(&block.meta.ulid));
+    for ulid in &obsolete {
+        let path = dir.join(ulid.to_string());
+        if let Err(error) = delete_block(disk, &path) {
+            tracing::warn!(block = %path.display(), %error, "cannot delete an obsolete block");
+        }
+    }
+    for (_, left_out) in broken.into_iter().filter(|(ulid, _)| !obsolete.contains(ulid)) {
+        tracing::error!("{}", left_out.warning);
+        metrics.blocks_failed.inc();
+        blocks.left_out.push(left_out);
+    }
     blocks.sort();
     Ok(blocks)
 }
 
-fn open_block(disk: &dyn Disk, path: &Path, metrics: &Metrics) -> Result<Block, String> {
-    let meta = Meta::read(disk, path).map_err(|error| format!("meta.json: {error}"))?;
-    Block::open(disk, path, meta, metrics.chunks_skipped.clone()).map_err(|error| error.to_string())
+/// Blocks that others were made from, and empty ones: their deletion was interrupted.
+fn obsolete_blocks(loaded: &[Arc<Block>]) -> HashSet<Ulid> {
+    let parents = loaded.iter().flat_map(|block| &block.meta.compaction.parents);
+    let deletable = loaded.iter().filter(|block| block.meta.compaction.deletable);
+    parents.map(|parent| parent.ulid).chain(deletable.map(|block| block.meta.ulid)).collect()
+}
+
+fn open_block(disk: &dyn Disk, path: &Path, metrics: &Metrics) -> Result<Block, LeftOut> {
+    let left_out = |range, reason: String| {
+        let warning = format!("block {} is left out: {reason}", path.display());
+        LeftOut { range, warning }
+    };
+    let meta =
+        Meta::read(disk, path).map_err(|error| left_out(None, format!("meta.json: {error}")))?;
+    let range = meta.range();
+    Block::open(disk, path, meta, metrics.chunks_skipped.clone())
+        .map_err(|error| left_out(Some(range), error.to_string()))
+}
+
+/// Deletes the block in `dir`, if it is there: first its name, so that half of a block is never taken for one.
+pub(super) fn delete_block(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    if !exists(disk, dir)? {
+        return Ok(());
+    }
+    let mut name = dir.as_os_str().to_owned();
+    name.push(DELETION_SUFFIX);
+    let doomed = PathBuf::from(name);
+    disk.rename(dir, &doomed)?;
+    if let Some(parent) = dir.parent() {
+        disk.sync_dir(parent)?;
+    }
+    disk.remove_dir_all(&doomed)
 }
 
 impl Blocks {
@@ -172,10 +214,18 @@ impl Blocks {
 struct Replay<'a> {
     head: &'a mut Head,
     metrics: &'a Metrics,
-    aliases: std::collections::HashMap<u64, u64>,
+    aliases: HashMap<u64, u64>,
     samples: Vec<RefSample>,
     samples_unknown: u64,
     samples_replayed: u64,
+    records_skipped: u64,
+}
+
+/// What a replay leaves beside the head.
+struct Replayed {
+    /// Refs that were logged for a series that has another.
+    aliases: HashMap<u64, u64>,
+    next_segment: u32,
 }
 
 impl<'a> Replay<'a> {
@@ -183,23 +233,29 @@ impl<'a> Replay<'a> {
         Self {
             head,
             metrics,
-            aliases: std::collections::HashMap::new(),
+            aliases: HashMap::new(),
             samples: Vec::new(),
             samples_unknown: 0,
             samples_replayed: 0,
+            records_skipped: 0,
         }
     }
 
-    /// Replays the log in `dir`; the number of the next segment.
-    fn run(&mut self, disk: &dyn Disk, dir: &Path, options: &Options) -> Result<u32, OpenError> {
+    /// Replays the log in `dir`.
+    fn run(
+        mut self,
+        disk: &dyn Disk,
+        dir: &Path,
+        options: &Options,
+    ) -> Result<Replayed, OpenError> {
         let listing = segments::list(disk, dir).map_err(failed(dir))?;
         for (path, is_dir) in &listing.leftovers {
             let removed = if *is_dir { disk.remove_dir_all(path) } else { disk.remove_file(path) };
             removed.map_err(failed(path))?;
         }
-        let mut next = 0;
+        let mut next_segment = 0;
         if let Some((last, checkpoint)) = listing.checkpoints.last() {
-            next = last + 1;
+            next_segment = last.saturating_add(1);
             let inner = segments::list(disk, checkpoint).map_err(failed(checkpoint))?;
             for (_, path) in &inner.segments {
                 self.segment(disk, path, options)?;
@@ -207,15 +263,29 @@ impl<'a> Replay<'a> {
             // Its segments may still be there if the process ended before they were removed.
             checkpoint::remove_replaced(disk, dir, *last).map_err(failed(dir))?;
         }
-        let first = next;
+        let first = next_segment;
         for (number, path) in listing.segments.iter().filter(|(number, _)| *number >= first) {
+            if *number != next_segment && next_segment > 0 {
+                tracing::warn!(segment = %path.display(), "the log lacks the segments before this");
+            }
             self.segment(disk, path, options)?;
-            next = number + 1;
+            next_segment = number.saturating_add(1);
         }
+        self.summarize();
+        Ok(Replayed { aliases: self.aliases, next_segment })
+    }
+
+    fn summarize(&self) {
         if self.samples_unknown > 0 {
             tracing::warn!(
                 samples = self.samples_unknown,
                 "the log has samples of series that it does not have"
+            );
+        }
+        if self.records_skipped > 0 {
+            tracing::warn!(
+                records = self.records_skipped,
+                "the log has records of kinds that this version does not keep"
             );
         }
         tracing::info!(
@@ -223,7 +293,6 @@ impl<'a> Replay<'a> {
             samples = self.samples_replayed,
             "write-ahead log replayed"
         );
-        Ok(next)
     }
 
     fn segment(&mut self, disk: &dyn Disk, path: &Path, options: &Options) -> Result<(), WalError> {
@@ -237,6 +306,7 @@ impl<'a> Replay<'a> {
             }
             Kind::Other(kind) => {
                 self.metrics.records_skipped.with_label_values(&[kind]).inc();
+                self.records_skipped += 1;
                 Ok(())
             }
         })?;
@@ -283,13 +353,17 @@ impl<'a> Replay<'a> {
 
     fn append_samples(&mut self) {
         for &RefSample { series, t, v } in &self.samples {
+            // Even a ref whose series is lost must not be given to another.
+            self.head.reserve_ref(series);
+            if t < self.head.min_valid() {
+                continue;
+            }
             let series = self.aliases.get(&series).copied().unwrap_or(series);
             let Some(slot) = self.head.slot(series) else {
                 self.samples_unknown += 1;
                 continue;
             };
-            let is_newer = self.head.last(slot).is_none_or(|last| t > last.t);
-            if t >= self.head.min_valid() && is_newer {
+            if self.head.last(slot).is_none_or(|last| t > last.t) {
                 self.head.append(slot, t, v, None);
                 self.samples_replayed += 1;
             }
@@ -300,11 +374,4 @@ impl<'a> Replay<'a> {
 /// The folder of the log.
 pub(super) fn wal_dir(db: &Db) -> PathBuf {
     db.dir.join(WAL_DIR)
-}
-
-/// The end of the newest sample of all, by which retention counts.
-pub(super) fn newest(db: &Db) -> Option<Timestamp> {
-    let of_head = db.head.read().time_range().map(|range| range.max);
-    let of_blocks = db.blocks.read().loaded.iter().map(|block| block.meta.max_time).max();
-    of_head.max(of_blocks)
 }

@@ -8,7 +8,7 @@ use model::{
     Selection, SeriesOrder, SeriesRef, SeriesSet, Strings, TimeRange, Timestamp,
 };
 
-use super::{Blocks, Db};
+use super::{Blocks, Db, LeftOut};
 use crate::block::index_reader::{SeriesEntry, SymbolCache};
 use crate::block::{Block, BlockSeries};
 use crate::head::select::{CopiedChunks, HeadSeries};
@@ -24,8 +24,10 @@ impl Queryable for Db {
         let epoch = self.views.open(head_from);
         let blocks = Arc::clone(&self.blocks.read());
         drop(head);
-        let reads_head = head_range.is_some_and(|head| head.overlaps(range));
-        Ok(Box::new(View { db: self, range, head_from, reads_head, epoch, blocks }))
+        // As Prometheus, which does not look at the end of the head: it may matter for the order of series.
+        let reads_head = head_range.is_some_and(|head| head.min <= range.max);
+        let warnings = blocks.warnings(range);
+        Ok(Box::new(View { db: self, range, head_from, reads_head, epoch, blocks, warnings }))
     }
 }
 
@@ -38,6 +40,15 @@ struct View<'d> {
     reads_head: bool,
     epoch: u32,
     blocks: Arc<Blocks>,
+    warnings: Vec<String>,
+}
+
+impl Blocks {
+    /// About the blocks that a query of `range` may miss.
+    fn warnings(&self, range: TimeRange) -> Vec<String> {
+        let misses = |left_out: &&LeftOut| left_out.range.is_none_or(|of| of.overlaps(range));
+        self.left_out.iter().filter(misses).map(|left_out| left_out.warning.clone()).collect()
+    }
 }
 
 impl Drop for View<'_> {
@@ -77,15 +88,17 @@ impl Querier for View<'_> {
         let mut charge = context.budget.charge(0)?;
         let head = self.select_head(selection.matchers, range, context)?;
         charge.grow(size_of_val(head.as_slice()))?;
-        let blocks = self.blocks_in(range);
+        // Prometheus sorts as soon as a block overlaps the range of the whole query, even if this selection needs none.
+        let head_alone = self.blocks_in(self.range).is_empty();
         let mut selected = Selected {
             view: self,
-            blocks,
+            range,
+            blocks: self.blocks_in(range),
             series: Vec::new(),
             order: SeriesOrder::Storage,
             charge,
         };
-        if selected.blocks.is_empty() && selection.order == SeriesOrder::Storage {
+        if head_alone && selection.order == SeriesOrder::Storage {
             selected.series = head.into_iter().map(Parts::of_head).collect();
         } else {
             selected.merge(head, selection.matchers, range, context)?;
@@ -219,6 +232,7 @@ impl Parts {
 /// The series of a selection.
 struct Selected<'v> {
     view: &'v View<'v>,
+    range: TimeRange,
     blocks: Vec<Arc<Block>>,
     series: Vec<Parts>,
     order: SeriesOrder,
@@ -345,11 +359,12 @@ impl SeriesSet for Selected<'_> {
 
     fn latest(&self, index: usize) -> Option<Sample> {
         let HeadSeries { last_t, last_v, .. } = self.series[index].head?;
-        Some(Sample { t: last_t, v: last_v? }).filter(|sample| sample.t >= self.view.head_from)
+        let seen = TimeRange::new(self.range.min.max(self.view.head_from), self.range.max);
+        Some(Sample { t: last_t, v: last_v? }).filter(|sample| seen.contains(sample.t))
     }
 
     fn warnings(&self) -> &[String] {
-        &self.view.blocks.warnings
+        &self.view.warnings
     }
 }
 

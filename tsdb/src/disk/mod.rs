@@ -164,6 +164,25 @@ pub(crate) fn exists(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Creates a directory and those above it, so that they are there after a power cut.
+pub(crate) fn create_dir_durably(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let is_missing = |dir: &&Path| {
+        let listed = disk.list(dir);
+        !dir.as_os_str().is_empty()
+            && listed.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    disk.create_dir_all(path)?;
+    for dir in missing {
+        match dir.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => disk.sync_dir(Path::new("."))?,
+            Some(parent) => disk.sync_dir(parent)?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
 /// Writes a file front to back through a buffer.
 #[derive(Debug)]
 pub(crate) struct FileWriter {

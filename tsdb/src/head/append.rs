@@ -235,11 +235,12 @@ mod tests {
 
     #[test]
     fn a_faster_rate_cuts_at_240_samples() {
-        // The first 30 samples promise one chunk for the range; then they come every millisecond.
+        // The first 30 samples promise one chunk for the range; then they come every millisecond. The chunks after the first know the
+        // rate, and have 120.
         let mut times: Vec<i64> = (0..30).map(|i| i * 200_000).collect();
         times.extend((0..500).map(|i| 29 * 200_000 + 1 + i));
         let head = head_with(&times, |_| 0.0);
-        assert_eq!(starts(&head), [0, times[240], times[480]]);
+        assert_eq!(starts(&head), [0, times[240], times[360], times[480]]);
     }
 
     #[test]

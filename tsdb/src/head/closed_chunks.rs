@@ -30,6 +30,7 @@ struct Arena {
     end: Timestamp,
     /// Earliest sample.
     min_time: Timestamp,
+    chunks: u64,
     pages: Vec<Box<[u8]>>,
     used_in_last: usize,
 }
@@ -60,6 +61,7 @@ impl ClosedChunks {
         let bytes = (HEADER_BYTES + len).next_multiple_of(UNIT_BYTES);
         let arena = self.arena(end, bytes);
         arena.min_time = arena.min_time.min(range.min);
+        arena.chunks += 1;
         let place = (arena.pages.len() - 1) * UNITS_PER_PAGE + arena.used_in_last / UNIT_BYTES;
         let page = arena.pages.last_mut().expect("an arena has a page");
         let mut rest = &mut page[arena.used_in_last..];
@@ -85,9 +87,14 @@ impl ClosedChunks {
         let at = found.unwrap_or_else(|| {
             let number = self.next_number;
             self.next_number += 1;
-            let pages = Vec::new();
-            let min_time = Timestamp::MAX;
-            self.arenas.push(Arena { number, end, min_time, pages, used_in_last: PAGE_BYTES });
+            self.arenas.push(Arena {
+                number,
+                end,
+                min_time: Timestamp::MAX,
+                chunks: 0,
+                pages: Vec::new(),
+                used_in_last: PAGE_BYTES,
+            });
             self.arenas.len() - 1
         });
         let arena = &mut self.arenas[at];
@@ -129,9 +136,14 @@ impl ClosedChunks {
         self.arenas.retain(|arena| arena.end > t);
     }
 
-    /// Time of the earliest sample in any chunk.
-    pub(crate) fn min_time(&self) -> Option<Timestamp> {
-        self.arenas.iter().map(|arena| arena.min_time).min()
+    /// Time of the earliest sample in any chunk whose block range ends after `t`.
+    pub(crate) fn min_time_after(&self, t: Timestamp) -> Option<Timestamp> {
+        self.arenas.iter().filter(|arena| arena.end > t).map(|arena| arena.min_time).min()
+    }
+
+    /// Number of chunks.
+    pub(crate) fn len(&self) -> u64 {
+        self.arenas.iter().map(|arena| arena.chunks).sum()
     }
 }
 
@@ -157,8 +169,10 @@ mod tests {
         };
         assert_eq!(times(&chunks, a), (0..2000).rev().collect::<Vec<_>>());
         assert_eq!(chunks.chain(b).nth(10).unwrap().bytes, [1989_i64.to_le_bytes()[0]; 31]);
-        assert_eq!(chunks.min_time(), Some(0));
+        assert_eq!((chunks.min_time_after(0), chunks.min_time_after(1000)), (Some(0), Some(1000)));
+        assert_eq!(chunks.len(), 4000);
         chunks.drop_before(1000);
+        assert_eq!(chunks.len(), 2000);
         assert_eq!(times(&chunks, b), (1000..2000).rev().collect::<Vec<_>>());
         chunks.drop_before(2000);
         assert_eq!(times(&chunks, a), [0_i64; 0]);

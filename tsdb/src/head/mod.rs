@@ -24,6 +24,7 @@ use std::collections::VecDeque;
 use model::{Sample, TimeRange, Timestamp};
 
 use append::OpenChunk;
+pub(crate) use append::range_end;
 use closed_chunks::{ClosedChunks, Handle};
 use lean::LeanPush;
 use open_buffers::OpenBuffers;
@@ -116,7 +117,7 @@ impl Head {
     /// Declares that samples before `t` are in blocks.
     pub(crate) fn set_min_valid(&mut self, t: Timestamp) {
         self.min_valid = self.min_valid.max(t);
-        self.min_time = self.min_time.max(self.min_valid);
+        self.min_time = self.earliest_from(self.min_valid).unwrap_or(Timestamp::MAX);
     }
 
     /// No sample before may be appended: it could fall into a span that is being written to a block.

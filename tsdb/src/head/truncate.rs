@@ -47,8 +47,9 @@ impl Head {
             self.labels = labels;
             dropped = self.drop_all_but(&kept);
         }
+        let open = self.open.iter().filter(|open| open.count() > 0).count();
+        self.chunk_count = self.chunks.len() + open as u64;
         self.set_min_valid(before);
-        self.recount();
         dropped
     }
 
@@ -77,15 +78,10 @@ impl Head {
         dropped
     }
 
-    /// Brings the earliest time and the number of chunks up to date.
-    fn recount(&mut self) {
-        let with_samples = || self.open.iter().filter(|open| open.count() > 0);
-        let open = with_samples().map(OpenChunk::min_time).min();
-        let earliest = open.into_iter().chain(self.chunks.min_time()).min();
-        self.min_time = earliest.unwrap_or(Timestamp::MAX).max(self.min_valid);
-        let closed: usize =
-            (0..self.len()).map(|at| self.chunks.chain(self.newest_closed(at)).count()).sum();
-        self.chunk_count = (closed + with_samples().count()) as u64;
+    /// Time of the earliest sample at or after `t`, which no chunk crosses.
+    pub(crate) fn earliest_from(&self, t: Timestamp) -> Option<Timestamp> {
+        let open = self.open.iter().filter(|open| open.count() > 0).map(OpenChunk::min_time);
+        open.filter(|&min_time| min_time >= t).chain(self.chunks.min_time_after(t)).min()
     }
 }
 

@@ -348,8 +348,11 @@ mod tests {
     use super::*;
     use crate::disk::{Disk, MemDisk};
 
+    /// Where damage begins, where reading goes on, and what is wrong.
+    type Damaged = (u64, Option<u64>, &'static str);
+
     /// Records that are read, and the damage before the end.
-    fn read(bytes: &[u8]) -> (Vec<Vec<u8>>, Vec<(u64, Option<u64>, &'static str)>) {
+    fn read(bytes: &[u8]) -> (Vec<Vec<u8>>, Vec<Damaged>) {
         let disk = MemDisk::new();
         let file = disk.create(Path::new("/s")).unwrap();
         file.write_at(bytes, 0).unwrap();

@@ -259,6 +259,7 @@ mod tests {
 
     fn wal(disk: &MemDisk) -> Wal {
         disk.create_dir_all(Path::new("/wal")).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
         let disk = Arc::new(disk.clone());
         Wal::new(disk, "/wal".into(), 0, 1 << 20, WalCompression::None)
     }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::ast::{Call, Expr, Span, ValueType};
 use crate::eval::dates::DatePart;
+use crate::eval::failure::ExecutionError;
 use crate::eval::failure::QueryFailure;
 use crate::eval::relabel::Relabel;
 
@@ -232,6 +233,7 @@ impl Planner<'_> {
             "label_replace" | "label_join" => {
                 let input = Box::new(arguments.vector()?.0);
                 let texts = arguments.texts()?;
+                refuse_malformed_target(call)?;
                 let relabel = if name == "label_replace" {
                     Relabel::replace(&texts)?
                 } else {
@@ -284,6 +286,18 @@ impl Planner<'_> {
         let window = Window { function, source, parameters, may_collide };
         Ok(arguments.planned(VectorPlan::Window(Box::new(window))))
     }
+}
+
+/// A label that is written may not have a name that is not UTF-8.
+fn refuse_malformed_target(call: &Call) -> Result<(), ExecutionError> {
+    let target = call.args.get(1).map(Expr::unwrap_parens);
+    if let Some(Expr::String(literal)) = target
+        && literal.bytes.is_some()
+    {
+        let (function, name) = (call.function.name, literal.value.clone());
+        return Err(ExecutionError::DestinationLabel { function, name });
+    }
+    Ok(())
 }
 
 fn map_with_parameters<'q>(

@@ -266,7 +266,7 @@ impl<'c> Planner<'c> {
         let parameter = match aggregate.param.as_deref().map(Expr::unwrap_parens) {
             None => Parameter::None,
             Some(Expr::String(label)) => {
-                if label.value.is_empty() {
+                if label.value.is_empty() || label.bytes.is_some() {
                     return Err(ExecutionError::LabelName(label.value.clone()).into());
                 }
                 if !aggregate.without {

@@ -1,0 +1,271 @@
+//! Debian's promtool and Prometheus against ours: the same commands work, and the same data give the same answers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Appender, Batch, Labels, SystemClock};
+use serde_json::Value;
+use tests::conformance::{optional_program, program};
+use tests::harness::{Sextant, free_port, get, post_form, wait_for};
+use tsdb::{Db, Options, OsDisk};
+
+const LIMIT: Duration = Duration::from_secs(90);
+const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
+
+/// Complaints of `promtool check metrics` that upstream's own names cause.
+const UPSTREAM_COMPLAINTS: [(&str, &str); 2] = [
+    ("node_memory_", "metric names should be written in 'snake_case' not 'camelCase'"),
+    ("container_memory_failcnt", "counter metrics should have \"_total\" suffix"),
+];
+
+fn promtool(promtool: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(promtool).args(arguments).output().unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "promtool {arguments:?}: {stdout}{stderr}");
+    stdout
+}
+
+#[test]
+fn promtool_asks_our_server() {
+    let Some(tool) = program("promtool", "PROMTOOL") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let server = Sextant::all_in_one(folder.path());
+    let url = format!("http://127.0.0.1:{}", server.port);
+    wait_for("data", LIMIT, || match server.query("count(up == 1) == 3", None) {
+        result if result.len() == 1 => Ok(()),
+        result => Err(format!("{result:?}")),
+    });
+    let instant = promtool(&tool, &["query", "instant", &url, "node_boot_time_seconds > bool 0"]);
+    assert!(instant.starts_with("{instance=\"") && instant.contains("} => 1 @["), "{instant}");
+    let range = promtool(&tool, &["query", "range", "--step=1s", &url, "vector(7)"]);
+    assert!(range.starts_with("{} =>\n7 @["), "{range}");
+    let series = promtool(&tool, &["query", "series", "--match=node_load1", &url]);
+    assert!(
+        series.contains("__name__=\"node_load1\"") && series.contains("job=\"node\""),
+        "{series}"
+    );
+    let labels = promtool(&tool, &["query", "labels", &url, "job"]);
+    assert_eq!(labels, "cadvisor\nnode\nsextant\n");
+    let wrong = Command::new(&tool).args(["query", "instant", &url, "sum("]).output().unwrap();
+    assert!(!wrong.status.success());
+    let error = String::from_utf8_lossy(&wrong.stderr);
+    assert!(error.contains("bad_data") && error.contains("1:5: parse error"), "{error}");
+
+    for path in ["/metrics", "/metrics/node", "/metrics/cadvisor"] {
+        let text = server.get(path).body;
+        assert!(text.len() > 1000, "{path}: {text}");
+        let complaints = check_metrics(&tool, &text);
+        if path == "/metrics" {
+            assert_eq!(complaints, [""; 0], "our own names have no excuse");
+        }
+        for complaint in complaints {
+            let known = UPSTREAM_COMPLAINTS
+                .iter()
+                .any(|(name, text)| complaint.starts_with(name) && complaint.ends_with(text));
+            assert!(known, "{path}: {complaint}");
+        }
+    }
+}
+
+/// The lines that `promtool check metrics` complains with.
+fn check_metrics(tool: &Path, text: &str) -> Vec<String> {
+    use std::io::Write;
+    let mut child = Command::new(tool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let all = [output.stdout, output.stderr].concat();
+    String::from_utf8(all).unwrap().lines().map(String::from).collect()
+}
+
+/// A Prometheus on a data directory. Killed when dropped.
+struct Prometheus {
+    child: Child,
+    port: u16,
+}
+
+impl Prometheus {
+    fn start(program: &Path, folder: &Path) -> Self {
+        let config = folder.join("peer.yml");
+        std::fs::write(&config, "scrape_configs: []\n").unwrap();
+        let port = free_port();
+        let log = std::fs::File::create(folder.join("peer.log")).unwrap();
+        let child = Command::new(program)
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.join("copy").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            // The data are older than any retention by default.
+            .arg("--storage.tsdb.retention.time=100y")
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let peer = Self { child, port };
+        wait_for("the peer", LIMIT, || match get(port, "/-/ready") {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+        peer
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// When the data begin: long ago, on a boundary of blocks.
+const START: i64 = 1_700_006_400_000;
+
+/// Writes five hours of four series: blocks, and a log with the rest.
+fn write_data(folder: &Path) {
+    let (disk, clock) = (Arc::new(OsDisk), Arc::new(SystemClock));
+    let registry = telemetry::Registry::new();
+    let db = Db::open(folder, disk, clock, Options::default(), &registry).unwrap();
+    let labels: Vec<Labels> = (0..4)
+        .map(|i| {
+            let i = i.to_string();
+            Labels::from_pairs([("__name__", "m_total"), ("i", &i), ("text", "a\"é\n")]).unwrap()
+        })
+        .collect();
+    for step in 0..1200_i64 {
+        let t = START + step * 15_000;
+        let mut batch = Batch::new();
+        for (i, labels) in labels.iter().enumerate() {
+            // A counter with resets, a constant, a fraction, and a series with gaps, NaN, infinities and staleness.
+            let v = match i {
+                0 => (step % 500) as f64 * 3.0,
+                1 => 42.0,
+                2 => 1.0 / (step + 1) as f64,
+                _ if step % 50 < 10 => continue,
+                _ => match step % 50 {
+                    10 => f64::NAN,
+                    11 => f64::INFINITY,
+                    12 => f64::NEG_INFINITY,
+                    49 => model::stale_marker(),
+                    _ => -0.1 * step as f64,
+                },
+            };
+            batch.push_new(labels.clone(), t, v);
+        }
+        let appended = db.append(&batch).unwrap();
+        assert!(appended.rejected.is_empty(), "{:?}", appended.rejected);
+    }
+    let done = db.maintain().unwrap();
+    assert!(done.blocks_cut >= 1, "{done:?}");
+    db.close().unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The `data` of a query, with results in an order of their own made comparable.
+fn ask(port: u16, path: &str, fields: &[(&str, &str)]) -> BTreeMap<String, Value> {
+    let answer = post_form(port, path, fields).unwrap();
+    assert_eq!(answer.status, 200, "{fields:?}: {}", answer.body);
+    let json = answer.json();
+    let result = json["data"]["result"].as_array().cloned();
+    let result = result.unwrap_or_else(|| panic!("{fields:?}: {json}"));
+    result.into_iter().map(|series| (series["metric"].to_string(), series)).collect()
+}
+
+/// Queries that 2.42 and 3.x answer alike: no window or lookback ends on a sample, no sums whose order or compensation differs.
+const ALIKE: [&str; 8] = [
+    "m_total",
+    "count(m_total)",
+    "max(m_total)",
+    "min by (i) (m_total)",
+    "count_over_time(m_total[9m55s])",
+    "max_over_time(m_total[9m55s])",
+    "changes(m_total[1h3s])",
+    "resets(m_total{i=\"0\"}[4h3s])",
+];
+
+/// Queries that only a Prometheus of version 3 must answer as we do.
+const OF_VERSION_3: [&str; 5] = [
+    "sum(m_total{i!=\"3\"})",
+    "avg(m_total{i!=\"3\"})",
+    "rate(m_total[5m])",
+    "sum_over_time(m_total[10m])",
+    "stddev(m_total)",
+];
+
+fn compare_on_copy(prometheus: &Path, queries: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    write_data(&folder.path().join("data"));
+    copy(&folder.path().join("data"), &folder.path().join("copy"));
+    let ours = Sextant::server(folder.path(), "scrape_configs: []\n");
+    let theirs = Prometheus::start(prometheus, folder.path());
+    let mut compared = 0;
+    for query in queries {
+        for offset in [HOUR + 7_000, 2 * HOUR + 1_000, 3 * HOUR + 11_000, 5 * HOUR - 14_000] {
+            let time = format!("{}.{:03}", (START + offset) / 1000, (START + offset) % 1000);
+            let fields = [("query", *query), ("time", &time)];
+            let expected = ask(theirs.port, "/api/v1/query", &fields);
+            assert_eq!(ask(ours.port, "/api/v1/query", &fields), expected, "{query} at {time}");
+            compared += expected.len();
+        }
+        let start = format!("{}", (START + 7_000) / 1000);
+        let end = format!("{}", (START + 5 * HOUR) / 1000);
+        let fields = [("query", *query), ("start", &start), ("end", &end), ("step", "210")];
+        let expected = ask(theirs.port, "/api/v1/query_range", &fields);
+        assert_eq!(ask(ours.port, "/api/v1/query_range", &fields), expected, "{query} over time");
+        compared += expected.len();
+    }
+    assert!(compared > queries.len() * 4, "only {compared} series were compared");
+    let all = [("query", "m_total[6h]"), ("time", &format!("{}", (START + 5 * HOUR) / 1000))];
+    let expected = ask(theirs.port, "/api/v1/query", &all);
+    assert_eq!(expected.len(), 4);
+    assert_eq!(ask(ours.port, "/api/v1/query", &all), expected, "every stored sample");
+}
+
+#[test]
+fn debian_s_prometheus_answers_alike_on_a_copy_of_our_data() {
+    let Some(prometheus) = program("prometheus", "PROMETHEUS_DEBIAN") else { return };
+    compare_on_copy(&prometheus, &ALIKE);
+}
+
+#[test]
+fn a_given_prometheus_3_answers_everything_alike() {
+    // Not required: no package has one.
+    let Some(prometheus) = optional_program("PROMETHEUS") else { return };
+    compare_on_copy(&prometheus, &[ALIKE.as_slice(), OF_VERSION_3.as_slice()].concat());
+}
+
+#[test]
+fn promtool_reads_our_blocks() {
+    let Some(tool) = program("promtool", "PROMTOOL") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    write_data(&data);
+    let path = data.display().to_string();
+    let list = promtool(&tool, &["tsdb", "list", &path]);
+    assert!(list.lines().count() >= 2, "{list}");
+    let analyze = promtool(&tool, &["tsdb", "analyze", &path]);
+    assert!(analyze.contains("Series: 4"), "{analyze}");
+    let dump = promtool(&tool, &["tsdb", "dump", &path]);
+    // Three series have a sample at each step, the fourth 40 of 50. The head is dumped too.
+    assert_eq!(dump.lines().count(), 1200 * 3 + 1200 / 50 * 40);
+}
