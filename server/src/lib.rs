@@ -1,6 +1,6 @@
 //! The server: scrapes into the store and answers the Prometheus HTTP API from it.
 //!
-//! [`run`] owns the life of the process: what is opened in which order, and how it stops. Only this crate writes the JSON
+//! [`run()`] owns the life of the process: what is opened in which order, and how it stops. Only this crate writes the JSON
 //! of the Prometheus API.
 
 mod api;

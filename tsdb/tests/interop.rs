@@ -18,6 +18,7 @@ use tsdb::{Db, Options, OsDisk};
 
 const START: i64 = 1_700_006_400_000;
 const LIMIT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
 
 /// Samples by series; values as `promtool` prints them, which tells no NaN from another.
 type Content = BTreeMap<String, Vec<(i64, String)>>;
@@ -140,9 +141,9 @@ fn blocks_of_promtool_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let mut text = String::from("# TYPE m gauge\n");
     for series in 0..5 {
-        for step in 0..900_i64 {
+        for step in 0..900 {
             let (v, t) = (values(step, series), START / 1000 + step * 15);
-            let v = if v.is_nan() { String::from("NaN") } else { format!("{v:?}").replace("inf", "Inf") };
+            let v = format!("{v:?}").replace("inf", "Inf");
             writeln!(text, "m{{i=\"{series}\"}} {v} {t}").unwrap();
         }
     }
@@ -176,6 +177,8 @@ impl Prometheus {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", data.display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            // Debian's does not lock its folder unless it is told to, upstream's does.
+            .arg("--storage.tsdb.use-lockfile")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -188,8 +191,21 @@ impl Prometheus {
         let deadline = Instant::now() + LIMIT;
         while !self.has_samples().unwrap_or(false) {
             assert!(Instant::now() < deadline, "the peer stores no samples");
-            std::thread::yield_now();
+            std::thread::sleep(POLL);
         }
+    }
+
+    /// Waits until the server has given up by itself.
+    fn wait_for_failure(&mut self) {
+        let deadline = Instant::now() + LIMIT;
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => std::thread::sleep(POLL),
+            }
+            assert!(Instant::now() < deadline, "the peer opened a folder in use");
+        };
+        assert!(!status.success());
     }
 
     fn has_samples(&self) -> std::io::Result<bool> {
@@ -233,8 +249,7 @@ fn the_log_of_a_killed_prometheus_is_read() {
 
     // And on with ours: a Prometheus on the folder is refused while it is open, and starts afterwards.
     let db = open(&data);
-    let mut second = Prometheus::start(&prometheus, folder.path(), &data);
-    assert!(!second.child.wait().unwrap().success(), "a folder in use was opened");
+    Prometheus::start(&prometheus, folder.path(), &data).wait_for_failure();
     db.close().unwrap();
     drop(db);
     Prometheus::start(&prometheus, folder.path(), &data).wait_for_samples();
