@@ -40,7 +40,7 @@ pub struct Config {
     pub storage: tsdb::Options,
     /// How often the write-ahead log is synced.
     pub wal_fsync_interval: Duration,
-    /// Options of the query engine. The subquery step is taken from the configuration's evaluation interval.
+    /// Options of the query engine. The subquery step follows the configuration's evaluation interval.
     pub engine: EngineOptions,
     /// Whether `POST /-/reload` is answered.
     pub enable_lifecycle: bool,
@@ -146,13 +146,7 @@ pub async fn run(
             config.engine.timeout,
             QUERIES_BYTES_MAX,
         ),
-        engine: Arc::new(Engine::new(
-            EngineOptions {
-                subquery_step: scrape_config.global.evaluation_interval,
-                ..config.engine
-            },
-            &config.registry,
-        )),
+        engine: Arc::new(Engine::new(config.engine, &config.registry)),
         metrics: Metrics::new(&config.registry),
         registry: config.registry,
         flags: config.flags,
@@ -263,6 +257,7 @@ fn apply(server: &Server, scraper: &Scraper, config: Arc<config::Config>) {
         tracing::warn!("{warning}");
     }
     scraper.apply(&config);
+    server.engine.set_subquery_step(config.global.evaluation_interval);
     *server.config.write() = config;
     let now = server.clock.now();
     *server.reload.write() = Reload { succeeded: true, at: now };

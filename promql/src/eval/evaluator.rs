@@ -5,6 +5,7 @@
 //! all rows at once collect them into a [`Block`].
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use model::{Querier, QueryContext};
 
@@ -32,6 +33,8 @@ pub(super) struct Evaluator<'e> {
     pub(super) samples: SampleCount,
     /// Remarks so far.
     pub(super) annotations: RefCell<Annotations>,
+    /// What the store had to say about selections.
+    pub(super) store_warnings: RefCell<BTreeSet<String>>,
 }
 
 impl Evaluator<'_> {

@@ -4,8 +4,9 @@
 //! a conflict only at steps at which both have a sample.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-use model::{Labels, LabelsBuilder, METRIC_NAME};
+use model::{Charge, Labels, LabelsBuilder, METRIC_NAME};
 
 use super::annotations::Annotation;
 use super::arithmetic::{Combination, changes_metric, trims};
@@ -90,16 +91,36 @@ struct Sides {
     right_groups: Vec<usize>,
 }
 
-/// For each group, the steps at which any of its rows has a sample.
-fn presence(block: &Block, groups: &[usize], count: usize) -> Vec<bool> {
+/// For each of `count` groups, the steps at which any of its rows has a sample.
+fn presence(
+    evaluator: &Evaluator<'_>,
+    block: &Block,
+    groups: &[usize],
+    count: usize,
+) -> Result<Flags, QueryFailure> {
     let width = block.width();
-    let mut present = vec![false; count * width];
+    let mut flags = Flags::new(evaluator, count * width)?;
+    let present = &mut flags.set;
     for ((_, row), group) in block.rows().zip(groups) {
         for (present, value) in present[group * width..][..width].iter_mut().zip(row) {
             *present |= is_present(*value);
         }
     }
-    present
+    Ok(flags)
+}
+
+/// One flag for each group and step, or for each step.
+struct Flags {
+    set: Vec<bool>,
+    /// Gives the bytes back.
+    _charge: Charge,
+}
+
+impl Flags {
+    fn new(evaluator: &Evaluator<'_>, count: usize) -> Result<Self, QueryFailure> {
+        let charge = evaluator.context.budget.charge(count)?;
+        Ok(Self { set: vec![false; count], _charge: charge })
+    }
 }
 
 impl Sides {
@@ -110,11 +131,11 @@ impl Sides {
         evaluator: &Evaluator<'_>,
         present: bool,
     ) -> Result<Block, QueryFailure> {
-        let on_right = presence(&self.right, &self.right_groups, groups);
+        let on_right = presence(evaluator, &self.right, &self.right_groups, groups)?;
         let width = self.left.width();
         let mut kept = Block::new(width, evaluator.context)?;
         for index in 0..self.left.len() {
-            let on_right = &on_right[self.left_groups[index] * width..][..width];
+            let on_right = &on_right.set[self.left_groups[index] * width..][..width];
             let row = self.left.row_mut(index);
             for (value, on_right) in row.iter_mut().zip(on_right) {
                 if *on_right != present {
@@ -133,14 +154,14 @@ impl Sides {
         evaluator: &Evaluator<'_>,
         steps: Steps,
     ) -> Result<Block, QueryFailure> {
-        let on_left = presence(&self.left, &self.left_groups, groups);
+        let on_left = presence(evaluator, &self.left, &self.left_groups, groups)?;
         let width = self.left.width();
         let mut merger = evaluator.merger(steps)?;
         for index in 0..self.left.len() {
             merger.push(self.left.series(index).clone(), self.left.row(index))?;
         }
         for index in 0..self.right.len() {
-            let on_left = &on_left[self.right_groups[index] * width..][..width];
+            let on_left = &on_left.set[self.right_groups[index] * width..][..width];
             let row = self.right.row_mut(index);
             for (value, on_left) in row.iter_mut().zip(on_left) {
                 if *on_left {
@@ -247,27 +268,28 @@ fn check_one_side(
 /// Collects the results of pairs and finds those that are ambiguous.
 struct Pairs<'j> {
     join: &'j Join<'j>,
+    evaluator: &'j Evaluator<'j>,
     results: Merger,
-    steps: Steps,
-    delayed_names: bool,
+    width: usize,
     /// For one-to-one: by group and step, whether there is a result.
-    matched: Vec<bool>,
-    /// By labels, for group modifiers: results of one group must differ. The group and the steps that have a result.
-    by_labels: HashMap<(usize, Labels), Vec<bool>>,
+    matched: Flags,
+    /// For group modifiers, whose results must differ within a group: by group and labels, the steps that have
+    /// a result.
+    by_labels: HashMap<(usize, Labels), Flags>,
 }
 
 impl<'j> Pairs<'j> {
     fn new(
         join: &'j Join<'j>,
-        evaluator: &Evaluator<'_>,
+        evaluator: &'j Evaluator<'j>,
         groups: usize,
         steps: Steps,
     ) -> Result<Self, QueryFailure> {
         let one_to_one = join.matching.cardinality == Cardinality::OneToOne;
-        let matched = if one_to_one { vec![false; groups * steps.count] } else { Vec::new() };
+        let width = steps.count;
+        let matched = Flags::new(evaluator, if one_to_one { groups * width } else { 0 })?;
         let results = evaluator.merger(steps)?;
-        let delayed_names = evaluator.delayed_names;
-        Ok(Self { join, results, steps, delayed_names, matched, by_labels: HashMap::new() })
+        Ok(Self { join, evaluator, results, width, matched, by_labels: HashMap::new() })
     }
 
     fn add(
@@ -278,28 +300,24 @@ impl<'j> Pairs<'j> {
         operands: (&[f64], &[f64]),
         row: &[f64],
     ) -> Result<(), QueryFailure> {
-        let mut labels = result_labels(&many.labels, &one.labels, self.join);
-        let width = self.steps.count;
+        let mut series = Series::new(result_labels(&many.labels, &one.labels, self.join));
+        if self.join.return_bool {
+            series.drop_name(self.evaluator.delayed_names);
+        }
         if self.join.matching.cardinality == Cardinality::OneToOne {
-            let matched = &mut self.matched[group * width..][..width];
+            let matched = &mut self.matched.set[group * self.width..][..self.width];
             claim(matched, operands).map_err(|()| ExecutionError::ManyToOne)?;
         } else {
-            let seen = self.by_labels.entry((group, labels.clone()));
-            let seen = seen.or_insert_with(|| vec![false; width]);
-            claim(seen, operands).map_err(|()| ExecutionError::GroupingNotUnique)?;
+            let seen = match self.by_labels.entry((group, series.labels.clone())) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(Flags::new(self.evaluator, self.width)?),
+            };
+            claim(&mut seen.set, operands).map_err(|()| ExecutionError::GroupingNotUnique)?;
         }
         if row.iter().all(|v| is_absent(*v)) {
             return Ok(());
         }
-        let mut drop_name = false;
-        if self.join.return_bool {
-            if self.delayed_names {
-                drop_name = true;
-            } else {
-                labels = without_metadata(&labels);
-            }
-        }
-        self.results.push(Series { labels, drop_name }, row).map(|_| ())
+        self.results.push(series, row).map(|_| ())
     }
 }
 

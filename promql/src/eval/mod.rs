@@ -31,6 +31,7 @@ mod window;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use model::{Columns, Labels, QueryContext, Queryable, Sample, TimeRange, Timestamp};
@@ -67,13 +68,13 @@ fn seconds(t: Timestamp) -> f64 {
 pub struct EngineOptions {
     /// How far back an instant selector looks.
     pub lookback_delta: Duration,
-    /// How long a query may take when its context does not say.
+    /// How long a query may take; the deadline of its context may be earlier.
     pub timeout: Duration,
     /// Samples that a query may hold at a time.
     pub samples_max: u64,
     /// Queries at a time. For whoever runs them: the engine does not wait.
     pub concurrency_max: usize,
-    /// Step of subqueries that do not say.
+    /// Step of subqueries that do not say, to begin with.
     pub subquery_step: Duration,
     /// Metric names are dropped when the query is done, not by the operations that make them meaningless
     /// (`promql-delayed-name-removal`).
@@ -109,6 +110,8 @@ pub struct QueryOptions {
 #[derive(Debug)]
 pub struct Engine {
     options: EngineOptions,
+    /// Milliseconds; follows the configuration.
+    subquery_step: AtomicI64,
     running: IntGauge,
 }
 
@@ -138,7 +141,13 @@ impl Engine {
                 "The current number of queries being executed or waiting.",
             ),
         );
-        Self { options, running }
+        let subquery_step = AtomicI64::new(milliseconds(options.subquery_step));
+        Self { options, subquery_step, running }
+    }
+
+    /// Changes the step of subqueries that do not say, for queries from now on.
+    pub fn set_subquery_step(&self, step: Duration) {
+        self.subquery_step.store(milliseconds(step), Ordering::Relaxed);
     }
 
     /// Evaluates `query` at `t`.
@@ -190,7 +199,8 @@ impl Engine {
         self.running.inc();
         let _done = DecrementOnDrop(&self.running);
         let timeout = options.timeout.map_or(self.options.timeout, |t| t.min(self.options.timeout));
-        let deadline = context.deadline.or_else(|| Instant::now().checked_add(timeout));
+        let own_deadline = Instant::now().checked_add(timeout);
+        let deadline = [context.deadline, own_deadline].into_iter().flatten().min();
         let context = QueryContext { deadline, ..context.clone() };
         let run = || {
             let expr = parse(query, &self.options.parse)?;
@@ -227,7 +237,7 @@ impl Engine {
             end,
             step,
             lookback,
-            subquery_interval: milliseconds(self.options.subquery_step),
+            subquery_interval: self.subquery_step.load(Ordering::Relaxed),
             delayed_names,
         };
         let (plan, bounds) = plan(expr, &plan_context)?;
@@ -249,6 +259,7 @@ impl Engine {
             delayed_names,
             samples: SampleCount::new(self.options.samples_max),
             annotations: RefCell::new(Annotations::default()),
+            store_warnings: RefCell::default(),
         };
         let value = match (&plan, times) {
             (Plan::Text(text), _) => Value::String(start, String::from(*text)),
@@ -264,7 +275,8 @@ impl Engine {
             (Plan::Vector(vector), Times::Range(..)) => vector_over(&evaluator, vector, steps)?,
         };
         let stats = evaluator.samples.stats();
-        let (warnings, infos) = evaluator.annotations.into_inner().into_texts(query);
+        let (mut warnings, infos) = evaluator.annotations.into_inner().into_texts(query);
+        warnings.extend(evaluator.store_warnings.into_inner());
         Ok(QueryResult { value, warnings, infos, stats })
     }
 }

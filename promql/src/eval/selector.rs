@@ -32,6 +32,7 @@ impl<'e> Reader<'e> {
     ) -> Result<Self, QueryFailure> {
         let selection = Selection::new(selector.matchers, range);
         let set = querier.select(&selection, evaluator.context)?;
+        evaluator.store_warnings.borrow_mut().extend(set.warnings().iter().cloned());
         Ok(Self { evaluator, set, range, columns: Columns::new() })
     }
 

@@ -52,17 +52,20 @@ fn by_value(a: f64, b: f64, descending: bool) -> Ordering {
 
 /// By the values of `names` in turn, then by all labels.
 fn by_labels(a: &Labels, b: &Labels, names: &[&str]) -> Ordering {
-    let value = |labels: &Labels, name: &str| String::from(labels.get(name).unwrap_or_default());
     for name in names {
-        let (a, b) = (value(a, name), value(b, name));
-        if a != b {
-            return natural(&a, &b);
+        let value_a = a.get(name).unwrap_or_default();
+        let value_b = b.get(name).unwrap_or_default();
+        let order = natural(value_a, value_b);
+        if order.is_ne() {
+            return order;
         }
     }
     a.cmp(b)
 }
 
 /// Compares runs of digits by number and everything else by bytes: `node2` comes before `node10`.
+///
+/// Runs may be of any length; an order in which long ones were text would not be transitive.
 fn natural(a: &str, b: &str) -> Ordering {
     let (mut rest_a, mut rest_b) = (a, b);
     loop {
@@ -74,8 +77,8 @@ fn natural(a: &str, b: &str) -> Ordering {
         }
         let (run_a, after_a) = split_run(rest_a);
         let (run_b, after_b) = split_run(rest_b);
-        let order = match (run_a.parse::<i64>(), run_b.parse::<i64>()) {
-            (Ok(a), Ok(b)) => a.cmp(&b),
+        let order = match (number(run_a), number(run_b)) {
+            (Some(a), Some(b)) => a.len().cmp(&b.len()).then_with(|| a.cmp(b)),
             _ => run_a.cmp(run_b),
         };
         if order.is_ne() {
@@ -83,6 +86,11 @@ fn natural(a: &str, b: &str) -> Ordering {
         }
         (rest_a, rest_b) = (after_a, after_b);
     }
+}
+
+/// The digits of a run without leading zeros; `None` if it is not of digits.
+fn number(run: &str) -> Option<&str> {
+    run.starts_with(|c: char| c.is_ascii_digit()).then(|| run.trim_start_matches('0'))
 }
 
 /// Splits off the first run of digits, or of anything else.
@@ -107,6 +115,10 @@ mod tests {
             ("a", "a1", Ordering::Less),
             ("", "a", Ordering::Less),
             ("1a", "a", Ordering::Less),
+            ("9", "99999999999999999999", Ordering::Less),
+            ("99999999999999999999", "100000000000000000000", Ordering::Less),
+            ("007", "8", Ordering::Less),
+            ("01", "1", Ordering::Equal),
         ] {
             assert_eq!(natural(a, b), expected, "{a:?} and {b:?}");
             assert_eq!(natural(b, a), expected.reverse(), "{b:?} and {a:?}");

@@ -98,6 +98,8 @@ impl From<QueryFailure> for ApiError {
             QueryFailure::Timeout => Self::new(ErrorType::Timeout, message),
             QueryFailure::Canceled => Self::new(ErrorType::Canceled, message),
             QueryFailure::Storage(error) => Self::from(error),
+            QueryFailure::Invalid(_) => Self::bad_data(message),
+            QueryFailure::Thread(_) => Self::new(ErrorType::Internal, message),
             _ => Self::new(ErrorType::Execution, message),
         }
     }

@@ -1,6 +1,8 @@
 //! The binary as its users run it: real processes, real `/proc`, real peers.
 
 #[cfg(test)]
+mod api;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod machine;

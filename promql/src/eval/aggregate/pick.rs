@@ -1,12 +1,16 @@
 //! Aggregations that choose series: `topk`, `bottomk`, `limitk`, `limit_ratio`.
+//!
+//! Rows stream past; what is held is the choice of each group at each step. The choice is kept in a heap that
+//! moves its elements as Go's `container/heap` does, because that decides which of several equal values stay
+//! and in which order an instant query's answer has them.
 
-use model::Labels;
+use model::{Charge, Labels};
 use xxhash_rust::xxh64::xxh64;
 
 use super::{Groups, extremes, parameter};
 use crate::ast::AggregateOp;
 use crate::eval::annotations::Annotation;
-use crate::eval::block::{ABSENT, Block, Sink, is_present};
+use crate::eval::block::{Block, Series, Sink, is_present};
 use crate::eval::evaluator::Evaluator;
 use crate::eval::failure::{ExecutionError, QueryFailure};
 use crate::eval::plan::Aggregation;
@@ -16,6 +20,9 @@ use crate::eval::steps::Steps;
 /// Bounds within which a float is a 64-bit integer.
 const INTEGER_MIN: f64 = -9_223_372_036_854_775_808.0;
 const INTEGER_MAX: f64 = 9_223_372_036_854_775_808.0;
+
+/// Up to this many elements Go sorts by insertion.
+const INSERTION_SORT_MAX: usize = 12;
 
 /// Hands on those samples of the input that are chosen.
 ///
@@ -29,27 +36,20 @@ pub(super) fn stream(
 ) -> Result<(), QueryFailure> {
     let limit = parameter(evaluator, aggregation, steps)?;
     let before = evaluator.samples.held();
-    let block = evaluator.collect(&aggregation.input, steps)?;
+    let mut choice = Choice::new(evaluator, aggregation, steps)?;
+    evaluator
+        .stream(&aggregation.input, steps, &mut |series, row| choice.offer(series, row, &limit))?;
+    evaluator.samples.release_to(before, 0);
     if !check_limit(evaluator, aggregation, &limit, steps)? {
-        evaluator.samples.release_to(before, 0);
         return Ok(());
     }
-    let mut groups = Groups::default();
-    let group_of: Vec<usize> =
-        block.rows().map(|(series, _)| groups.of(series, &aggregation.grouping)).collect();
-    let mut members = vec![Vec::new(); groups.series.len()];
-    for (row, group) in group_of.iter().enumerate() {
-        members[*group].push(row);
+    let mut chosen = choice.into_block(evaluator, steps)?;
+    for index in 0..chosen.len() {
+        let series = chosen.series(index).clone();
+        evaluator.hold_row(chosen.row(index))?;
+        sink(series, chosen.row_mut(index))?;
     }
-    let mut chosen = Chosen { kept: vec![false; block.len() * steps.count], order: Vec::new() };
-    for step in 0..steps.count {
-        evaluator.context.check()?;
-        for rows in &members {
-            choose(aggregation.op, limit.at(step), &block, rows, step, &mut chosen);
-        }
-    }
-    evaluator.samples.release_to(before, 0);
-    hand_on(evaluator, block, &chosen, steps, sink)
+    Ok(())
 }
 
 /// Whether anything can be chosen at all.
@@ -93,78 +93,218 @@ fn check_limit(
     Ok(true)
 }
 
-/// The samples that were chosen.
-struct Chosen {
-    /// By row and step.
-    kept: Vec<bool>,
-    /// Rows in the order of being chosen, which is that of an instant query's answer.
-    order: Vec<usize>,
+/// A sample that may be chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Candidate {
+    value: f64,
+    /// Number of its series, in the order in which they came.
+    series: usize,
 }
 
-/// Chooses among the samples of one group at one step.
-fn choose(
-    op: AggregateOp,
-    limit: f64,
-    block: &Block,
-    rows: &[usize],
-    step: usize,
-    chosen: &mut Chosen,
-) {
-    let mut candidates: Vec<usize> =
-        rows.iter().copied().filter(|row| is_present(block.row(*row)[step])).collect();
-    let value = |row: usize| block.row(row)[step];
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "not NaN, and a float above the number of rows stands for all"
-    )]
-    let count = limit.max(0.0) as usize;
-    match op {
-        AggregateOp::LimitRatio => {
-            let ratio = limit.clamp(-1.0, 1.0);
-            candidates.retain(|row| is_sampled(&block.series(*row).labels, ratio));
+/// What has been chosen so far.
+struct Choice<'p> {
+    aggregation: &'p Aggregation<'p>,
+    groups: Groups,
+    series: Vec<Series>,
+    /// By group and step.
+    heaps: Vec<Vec<Candidate>>,
+    width: usize,
+    charge: Charge,
+}
+
+impl<'p> Choice<'p> {
+    fn new(
+        evaluator: &Evaluator<'_>,
+        aggregation: &'p Aggregation<'p>,
+        steps: Steps,
+    ) -> Result<Self, QueryFailure> {
+        let charge = evaluator.context.budget.charge(0)?;
+        let (groups, series, heaps) = (Groups::default(), Vec::new(), Vec::new());
+        Ok(Self { aggregation, groups, series, heaps, width: steps.count, charge })
+    }
+
+    /// Considers the samples of a series.
+    fn offer(
+        &mut self,
+        series: Series,
+        row: &[f64],
+        limit: &ScalarRow,
+    ) -> Result<(), QueryFailure> {
+        let group = self.groups.of(&series, &self.aggregation.grouping);
+        let start = group * self.width;
+        if start == self.heaps.len() {
+            self.charge.grow(self.width * size_of::<Vec<Candidate>>())?;
+            self.heaps.resize_with(start + self.width, Vec::new);
         }
-        AggregateOp::Limitk => candidates.truncate(count),
-        AggregateOp::Bottomk => {
-            candidates =
-                best(&candidates, count, |a, b| value(a) < value(b), |a| value(a).is_nan());
+        let op = self.aggregation.op;
+        let offset = if op == AggregateOp::LimitRatio { hash_ratio(&series.labels) } else { 0.0 };
+        let mut added = 0;
+        let heaps = &mut self.heaps[start..][..self.width];
+        for (step, (heap, &value)) in heaps.iter_mut().zip(row).enumerate() {
+            if !is_present(value) {
+                continue;
+            }
+            let candidate = Candidate { value, series: self.series.len() };
+            let before = heap.len();
+            match op {
+                AggregateOp::LimitRatio => {
+                    if is_sampled(offset, limit.at(step).clamp(-1.0, 1.0)) {
+                        push(heap, candidate, is_less);
+                    }
+                }
+                AggregateOp::Limitk => {
+                    if before < count(limit.at(step)) {
+                        push(heap, candidate, is_less);
+                    }
+                }
+                AggregateOp::Bottomk => keep_best(heap, candidate, count(limit.at(step)), is_more),
+                _ => keep_best(heap, candidate, count(limit.at(step)), is_less),
+            }
+            added += heap.len() - before;
         }
-        _ => {
-            candidates =
-                best(&candidates, count, |a, b| value(a) > value(b), |a| value(a).is_nan());
+        let series_bytes = size_of::<Series>() + series.labels.packed_bytes();
+        self.charge.grow(added * size_of::<Candidate>() + series_bytes)?;
+        self.series.push(series);
+        Ok(())
+    }
+
+    /// The chosen samples as rows, in the order of being chosen: by step, then group, then rank.
+    fn into_block(
+        mut self,
+        evaluator: &Evaluator<'_>,
+        steps: Steps,
+    ) -> Result<Block, QueryFailure> {
+        let mut chosen = Block::new(steps.count, evaluator.context)?;
+        let absent = evaluator.empty_row(steps)?;
+        let mut rows: Vec<Option<usize>> = vec![None; self.series.len()];
+        for step in 0..self.width {
+            evaluator.context.check()?;
+            for group in 0..self.groups.series.len() {
+                let heap = &mut self.heaps[group * self.width + step];
+                match self.aggregation.op {
+                    AggregateOp::Topk => sort_best_first(heap, is_less),
+                    AggregateOp::Bottomk => sort_best_first(heap, is_more),
+                    _ => {}
+                }
+                for candidate in &*heap {
+                    let row = match rows[candidate.series] {
+                        Some(row) => row,
+                        None => {
+                            chosen.push(self.series[candidate.series].clone(), &absent)?;
+                            *rows[candidate.series].insert(chosen.len() - 1)
+                        }
+                    };
+                    chosen.row_mut(row)[step] = candidate.value;
+                }
+            }
+        }
+        Ok(chosen)
+    }
+}
+
+/// How many samples a limit allows; the limits were or will be checked to be integers.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "negative limits allow none, huge ones allow all"
+)]
+fn count(limit: f64) -> usize {
+    limit.max(0.0) as usize
+}
+
+/// The order of `topk`'s heap: NaN is below everything, even itself.
+fn is_less(a: f64, b: f64) -> bool {
+    a.is_nan() || a < b
+}
+
+/// The order of `bottomk`'s heap: NaN is below everything, even itself.
+fn is_more(a: f64, b: f64) -> bool {
+    a.is_nan() || a > b
+}
+
+type Order = fn(f64, f64) -> bool;
+
+/// Keeps `candidate` if it is among the best `count`; the worst is at the root.
+fn keep_best(heap: &mut Vec<Candidate>, candidate: Candidate, count: usize, less: Order) {
+    if heap.len() < count {
+        return push(heap, candidate, less);
+    }
+    // Nothing is less than itself but NaN, and NaN does not displace NaN.
+    if let Some(worst) = heap.first_mut()
+        && !candidate.value.is_nan()
+        && less(worst.value, candidate.value)
+    {
+        *worst = candidate;
+        sink_root(heap, less);
+    }
+}
+
+fn push(heap: &mut Vec<Candidate>, candidate: Candidate, less: Order) {
+    heap.push(candidate);
+    let mut at = heap.len() - 1;
+    while at > 0 {
+        let parent = (at - 1) / 2;
+        if !less(heap[at].value, heap[parent].value) {
+            break;
+        }
+        heap.swap(parent, at);
+        at = parent;
+    }
+}
+
+fn sink_root(heap: &mut [Candidate], less: Order) {
+    let mut at = 0;
+    loop {
+        let (left, right) = (2 * at + 1, 2 * at + 2);
+        if left >= heap.len() {
+            return;
+        }
+        let right_is_less = right < heap.len() && less(heap[right].value, heap[left].value);
+        let child = if right_is_less { right } else { left };
+        if !less(heap[child].value, heap[at].value) {
+            return;
+        }
+        heap.swap(at, child);
+        at = child;
+    }
+}
+
+/// Sorts the worst to the end. Equal values stay as the heap has them, and of several NaN the order is reversed:
+/// what insertion does with an order in which NaN is below itself.
+fn sort_best_first(heap: &mut [Candidate], less: Order) {
+    if heap.len() > INSERTION_SORT_MAX {
+        return heap.sort_by(|a, b| match (a.value.is_nan(), b.value.is_nan()) {
+            (false, false) if less(b.value, a.value) => std::cmp::Ordering::Less,
+            (false, false) if less(a.value, b.value) => std::cmp::Ordering::Greater,
+            (a_is_nan, b_is_nan) => a_is_nan.cmp(&b_is_nan),
+        });
+    }
+    for end in 1..heap.len() {
+        let mut at = end;
+        while at > 0 && less(heap[at - 1].value, heap[at].value) {
+            heap.swap(at - 1, at);
+            at -= 1;
         }
     }
-    let width = block.width();
-    for row in candidates {
-        chosen.kept[row * width + step] = true;
-        chosen.order.push(row);
+}
+
+/// Where the hash of a series lies between 0 and 1.
+#[expect(clippy::cast_precision_loss, reason = "Prometheus divides as floats too")]
+fn hash_ratio(labels: &Labels) -> f64 {
+    hash(labels) as f64 / u64::MAX as f64
+}
+
+/// Whether a series whose hash lies at `offset` is in the sample of `ratio`; of a negative one, in what the
+/// positive one leaves out.
+fn is_sampled(offset: f64, ratio: f64) -> bool {
+    if ratio == 0.0 {
+        // Both signs of zero ask for nothing.
+        false
+    } else if ratio > 0.0 {
+        offset < ratio
+    } else {
+        offset >= 1.0 + ratio
     }
-}
-
-/// The `count` best of `rows`, best first. NaN is worse than any number; of equals the earlier ones stay.
-fn best(
-    rows: &[usize],
-    count: usize,
-    is_better: impl Fn(usize, usize) -> bool,
-    is_nan: impl Fn(usize) -> bool,
-) -> Vec<usize> {
-    let mut sorted = rows.to_vec();
-    sorted.sort_by(|&a, &b| match (is_nan(a), is_nan(b)) {
-        (false, true) => std::cmp::Ordering::Less,
-        (true, false) => std::cmp::Ordering::Greater,
-        _ if is_better(a, b) => std::cmp::Ordering::Less,
-        _ if is_better(b, a) => std::cmp::Ordering::Greater,
-        _ => std::cmp::Ordering::Equal,
-    });
-    sorted.truncate(count);
-    sorted
-}
-
-/// Whether a series is in the sample of `ratio`; of a negative one, in what the positive one leaves out.
-fn is_sampled(labels: &Labels, ratio: f64) -> bool {
-    #[expect(clippy::cast_precision_loss, reason = "Prometheus divides as floats too")]
-    let offset = hash(labels) as f64 / u64::MAX as f64;
-    if ratio >= 0.0 { offset < ratio } else { offset >= 1.0 + ratio }
 }
 
 /// Prometheus's hash of labels: XXH64 over names and values, each after its length in one byte, or in 0xff and three bytes
@@ -188,53 +328,57 @@ fn hash(labels: &Labels) -> u64 {
     xxh64(&bytes, 0)
 }
 
-fn hand_on(
-    evaluator: &Evaluator<'_>,
-    mut block: Block,
-    chosen: &Chosen,
-    steps: Steps,
-    sink: &mut Sink<'_>,
-) -> Result<(), QueryFailure> {
-    let mut done = vec![false; block.len()];
-    for &row in &chosen.order {
-        if std::mem::replace(&mut done[row], true) {
-            continue;
-        }
-        let kept = &chosen.kept[row * steps.count..][..steps.count];
-        let series = block.series(row).clone();
-        let values = block.row_mut(row);
-        for (value, kept) in values.iter_mut().zip(kept) {
-            if !kept {
-                *value = ABSENT;
-            }
-        }
-        evaluator.hold_row(values)?;
-        sink(series, values)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The series that are chosen of those with `values`, in order.
+    fn best(values: &[f64], count: usize, less: Order) -> Vec<usize> {
+        let mut heap = Vec::new();
+        for (series, &value) in values.iter().enumerate() {
+            keep_best(&mut heap, Candidate { value, series }, count, less);
+        }
+        sort_best_first(&mut heap, less);
+        heap.iter().map(|candidate| candidate.series).collect()
+    }
+
+    const NAN: f64 = f64::NAN;
+
     #[test]
     fn the_best_come_first_and_nan_last() {
-        let values = [3.0, f64::NAN, 5.0, 5.0, 1.0];
-        let rows: Vec<usize> = (0..values.len()).collect();
-        let nan = |row: usize| values[row].is_nan();
-        let top = |count| best(&rows, count, |a, b| values[a] > values[b], nan);
-        assert_eq!(top(3), [2, 3, 0]);
-        assert_eq!(top(9), [2, 3, 0, 4, 1]);
-        assert_eq!(best(&rows, 2, |a, b| values[a] < values[b], nan), [4, 0]);
+        let values = [3.0, NAN, 5.0, 4.0, 1.0];
+        assert_eq!(best(&values, 2, is_less), [2, 3]);
+        assert_eq!(best(&values, 9, is_less), [2, 3, 0, 4, 1]);
+        assert_eq!(best(&values, 2, is_more), [4, 0]);
+        assert_eq!(best(&values, 0, is_less), []);
+        assert_eq!(best(&[NAN, 1.0], 1, is_less), [1]);
+        assert_eq!(best(&[NAN, NAN], 1, is_less), [0]);
+    }
+
+    #[test]
+    fn of_equal_values_the_root_of_the_heap_goes() {
+        // 6 takes the place of the root, which is the first 5, and sinks below the second.
+        assert_eq!(best(&[5.0, 5.0, 6.0], 2, is_less), [2, 1]);
+        assert_eq!(best(&[5.0, 5.0, 5.0], 2, is_less), [0, 1]);
+        assert_eq!(best(&[NAN, NAN], 2, is_less), [0, 1]);
+    }
+
+    #[test]
+    fn many_are_sorted_too() {
+        let values: Vec<f64> = (0..40).map(|i| f64::from(i * 7 % 40)).collect();
+        let chosen: Vec<f64> = best(&values, 20, is_less).iter().map(|i| values[*i]).collect();
+        let expected: Vec<f64> = (20..40).rev().map(f64::from).collect();
+        assert_eq!(chosen, expected);
     }
 
     #[test]
     fn a_ratio_and_its_complement_cover_all() {
         for i in 0..100 {
             let labels = Labels::from_pairs([("i", i.to_string())]).unwrap();
-            assert_ne!(is_sampled(&labels, 0.3), is_sampled(&labels, -0.7), "{labels}");
-            assert!(is_sampled(&labels, 1.0));
+            let offset = hash_ratio(&labels);
+            assert_ne!(is_sampled(offset, 0.3), is_sampled(offset, -0.7), "{labels}");
+            assert!(is_sampled(offset, 1.0));
+            assert!(!is_sampled(offset, 0.0));
         }
     }
 }
