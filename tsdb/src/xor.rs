@@ -91,19 +91,34 @@ impl io::Write for Encoded {
     }
 }
 
-/// Bits into an [`Encoded`], counted.
+/// Bits into an [`Encoded`], counted. Short fields are joined to one write, since a write costs more than a field.
 struct SampleWriter<'e> {
     bits: BitWriter<&'e mut Encoded, BigEndian>,
     written: u32,
+    /// Up to 64 bits that are still to be written.
+    pending: u64,
+    pending_bits: u32,
 }
 
 impl SampleWriter<'_> {
     #[inline]
     fn put(&mut self, bits: u32, value: u64) {
+        if self.pending_bits + bits <= 64 {
+            // Shifting by all 64 bits happens with nothing pending.
+            self.pending = self.pending.checked_shl(bits).unwrap_or(0) | value;
+            self.pending_bits += bits;
+            return;
+        }
+        self.flush();
+        (self.pending, self.pending_bits) = (value, bits);
+    }
+
+    #[inline]
+    fn flush(&mut self) {
         self.bits
-            .write_unsigned_var(bits, value)
+            .write_unsigned_var(self.pending_bits, self.pending)
             .expect("values are masked to their bits and a sample fits the buffer");
-        self.written += bits;
+        self.written += self.pending_bits;
     }
 
     fn uvarint(&mut self, mut value: u64) {
@@ -161,7 +176,8 @@ pub(crate) fn encode(
     v: f64,
 ) -> Encoded {
     let mut encoded = Encoded { bytes: [0; SAMPLE_BYTES_MAX], len: 0 };
-    let mut writer = SampleWriter { bits: BitWriter::new(&mut encoded), written: 0 };
+    let bits = BitWriter::new(&mut encoded);
+    let mut writer = SampleWriter { bits, written: 0, pending: 0, pending_bits: 0 };
     if state.free_bits > 0 {
         writer.put(8 - u32::from(state.free_bits), u64::from(last_byte >> state.free_bits));
     }
@@ -179,7 +195,8 @@ pub(crate) fn encode(
         state.delta = delta;
         writer.xor(v.to_bits() ^ last.v.to_bits(), state);
     }
-    let SampleWriter { mut bits, written } = writer;
+    writer.flush();
+    let SampleWriter { mut bits, written, .. } = writer;
     bits.byte_align().expect("a sample fits the buffer");
     state.free_bits = u8::try_from((8 - written % 8) % 8).unwrap_or(0);
     state.count += 1;

@@ -69,47 +69,43 @@ fn usage_v2(stat: &str, sink: &mut Sink<'_>) {
     }
 }
 
-/// What a quota did. Shown only where there is a quota, as in cAdvisor.
-struct Throttling {
-    periods: Option<f64>,
-    throttled_periods: Option<f64>,
-    throttled_seconds: Option<f64>,
-    burst_periods: Option<f64>,
-    burst_seconds: Option<f64>,
-}
-
-impl Throttling {
-    fn show(&self, sink: &mut Sink<'_>) {
-        for (name, help, value) in [
-            (
-                "container_cpu_cfs_periods_total",
-                "Number of elapsed enforcement period intervals.",
-                self.periods,
-            ),
-            (
-                "container_cpu_cfs_throttled_periods_total",
-                "Number of throttled period intervals.",
-                self.throttled_periods,
-            ),
-            (
-                "container_cpu_cfs_throttled_seconds_total",
-                "Total time duration the container has been throttled.",
-                self.throttled_seconds,
-            ),
-            (
-                "container_cpu_cfs_burst_periods_total",
-                "Number of periods when burst occurs.",
-                self.burst_periods,
-            ),
-            (
-                "container_cpu_cfs_burst_seconds_total",
-                "Total time duration the container has been bursted.",
-                self.burst_seconds,
-            ),
-        ] {
-            if let Some(value) = value {
-                sink.counter(name, help, value);
-            }
+/// What a quota did, as far as `cpu.stat` tells: names of its lines, what they become, and whether they are times. Shown only
+/// where there is a quota, as in cAdvisor.
+fn throttling(stat: &str, times: [&str; 2], times_per_second: f64, sink: &mut Sink<'_>) {
+    for (key, name, help, unit) in [
+        (
+            "nr_periods",
+            "container_cpu_cfs_periods_total",
+            "Number of elapsed enforcement period intervals.",
+            1.0,
+        ),
+        (
+            "nr_throttled",
+            "container_cpu_cfs_throttled_periods_total",
+            "Number of throttled period intervals.",
+            1.0,
+        ),
+        (
+            times[0],
+            "container_cpu_cfs_throttled_seconds_total",
+            "Total time duration the container has been throttled.",
+            times_per_second,
+        ),
+        (
+            "nr_bursts",
+            "container_cpu_cfs_burst_periods_total",
+            "Number of periods when burst occurs.",
+            1.0,
+        ),
+        (
+            times[1],
+            "container_cpu_cfs_burst_seconds_total",
+            "Total time duration the container has been bursted.",
+            times_per_second,
+        ),
+    ] {
+        if let Some(value) = field(stat, key) {
+            sink.counter(name, help, value / unit);
         }
     }
 }
@@ -134,14 +130,7 @@ fn limits_v1(folder: &Path, sink: &mut Sink<'_>) {
         return;
     }
     let stat = read_optional(&folder.join("cpu.stat")).unwrap_or_default();
-    let throttling = Throttling {
-        periods: field(&stat, "nr_periods"),
-        throttled_periods: field(&stat, "nr_throttled"),
-        throttled_seconds: field(&stat, "throttled_time").map(|ns| ns / 1e9),
-        burst_periods: field(&stat, "nr_bursts"),
-        burst_seconds: field(&stat, "burst_time").map(|ns| ns / 1e9),
-    };
-    throttling.show(sink);
+    throttling(&stat, ["throttled_time", "burst_time"], 1e9, sink);
 }
 
 fn limits_v2(folder: &Path, sink: &mut Sink<'_>) {
@@ -157,14 +146,7 @@ fn limits_v2(folder: &Path, sink: &mut Sink<'_>) {
         return;
     }
     let stat = read_optional(&folder.join("cpu.stat")).unwrap_or_default();
-    let throttling = Throttling {
-        periods: field(&stat, "nr_periods"),
-        throttled_periods: field(&stat, "nr_throttled"),
-        throttled_seconds: field(&stat, "throttled_usec").map(|us| us / 1e6),
-        burst_periods: field(&stat, "nr_bursts"),
-        burst_seconds: field(&stat, "burst_usec").map(|us| us / 1e6),
-    };
-    throttling.show(sink);
+    throttling(&stat, ["throttled_usec", "burst_usec"], 1e6, sink);
 }
 
 fn pressure(text: &str, sink: &mut Sink<'_>) {

@@ -3,7 +3,7 @@
 use model::{Sample, TimeRange, Timestamp};
 
 use super::closed_chunks::Handle;
-use super::open_buffers::Buffer;
+use super::open_buffers::{Buffer, OpenBuffers};
 use super::{Head, Undo};
 use crate::xor::{HEADER_BYTES, XorState, encode};
 
@@ -14,6 +14,8 @@ const SAMPLES_PER_CHUNK: u16 = 120;
 const CHUNK_BYTES_MAX: usize = 1024 - 19;
 
 /// The chunk that a series is appended to. Its bytes, without the sample count, are in a buffer.
+///
+/// The last byte is here as well: the next sample begins in it, and fetching it from the buffer would be a cache miss to wait for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OpenChunk {
     min_time: Timestamp,
@@ -25,8 +27,9 @@ pub(crate) struct OpenChunk {
     count: u16,
     leading: u8,
     trailing: u8,
-    free_bits: u8,
-    buffer_class: u8,
+    last_byte: u8,
+    /// Class of the buffer in the upper, free bits of the last byte in the lower half.
+    class_and_free_bits: u8,
 }
 
 impl OpenChunk {
@@ -40,8 +43,8 @@ impl OpenChunk {
         count: 0,
         leading: 0,
         trailing: 0,
-        free_bits: 0,
-        buffer_class: 0,
+        last_byte: 0,
+        class_and_free_bits: 0,
     };
 
     #[inline]
@@ -53,12 +56,32 @@ impl OpenChunk {
         self.min_time
     }
 
+    #[inline]
     pub(crate) const fn buffer(&self) -> Buffer {
-        Buffer { class: self.buffer_class, index: self.buffer_index }
+        Buffer { class: self.class_and_free_bits >> 4, index: self.buffer_index }
     }
 
     pub(crate) const fn payload_bytes(&self) -> usize {
         self.len as usize
+    }
+
+    #[inline]
+    const fn state(&self) -> XorState {
+        XorState {
+            delta: self.delta,
+            count: self.count,
+            leading: self.leading,
+            trailing: self.trailing,
+            free_bits: self.class_and_free_bits & 0x0f,
+        }
+    }
+
+    #[inline]
+    fn set_state(&mut self, buffer: Buffer, state: XorState) {
+        self.buffer_index = buffer.index;
+        self.class_and_free_bits = buffer.class << 4 | state.free_bits;
+        (self.delta, self.count) = (state.delta, state.count);
+        (self.leading, self.trailing) = (state.leading, state.trailing);
     }
 
     fn end(&self) -> Timestamp {
@@ -120,20 +143,8 @@ impl Head {
 
     fn new_chunk(&mut self, t: Timestamp) -> OpenChunk {
         self.chunk_count += 1;
-        let Buffer { class, index } = self.buffers.allocate();
-        let state = XorState::EMPTY;
-        let mut open = OpenChunk {
-            min_time: t,
-            delta: state.delta,
-            buffer_index: index,
-            end_offset: 0,
-            len: 0,
-            count: state.count,
-            leading: state.leading,
-            trailing: state.trailing,
-            free_bits: state.free_bits,
-            buffer_class: class,
-        };
+        let mut open = OpenChunk { min_time: t, ..OpenChunk::NONE };
+        open.set_state(self.buffers.allocate(), XorState::EMPTY);
         open.set_end(range_end(t, self.chunk_range));
         open
     }
@@ -161,27 +172,18 @@ impl Head {
 
     #[inline]
     fn push(&mut self, open: &mut OpenChunk, last: Sample, t: Timestamp, v: f64) {
-        let mut state = XorState {
-            delta: open.delta,
-            count: open.count,
-            leading: open.leading,
-            trailing: open.trailing,
-            free_bits: open.free_bits,
-        };
-        let partial = usize::from(open.free_bits > 0);
-        let start = usize::from(open.len) - partial;
-        let last_byte = if partial > 0 { self.buffers.get(open.buffer())[start] } else { 0 };
-        let encoded = encode(&mut state, last, last_byte, t, v);
-        let end = start + encoded.as_slice().len();
-        if end > self.buffers.get(open.buffer()).len() {
-            let Buffer { class, index } = self.buffers.grow(open.buffer(), end);
-            (open.buffer_class, open.buffer_index) = (class, index);
+        let (mut state, mut buffer) = (open.state(), open.buffer());
+        let start = usize::from(open.len) - usize::from(state.free_bits > 0);
+        let encoded = encode(&mut state, last, open.last_byte, t, v);
+        let encoded = encoded.as_slice();
+        let end = start + encoded.len();
+        if end > OpenBuffers::len(buffer) {
+            buffer = self.buffers.grow(buffer, end);
         }
-        self.buffers.get_mut(open.buffer())[start..end].copy_from_slice(encoded.as_slice());
+        self.buffers.get_mut(buffer)[start..end].copy_from_slice(encoded);
         open.len = u16::try_from(end).expect("chunks are about a kilobyte");
-        (open.delta, open.count) = (state.delta, state.count);
-        (open.leading, open.trailing) = (state.leading, state.trailing);
-        open.free_bits = state.free_bits;
+        open.last_byte = encoded.last().copied().unwrap_or(0);
+        open.set_state(buffer, state);
     }
 
     /// The newest full chunk of a series.

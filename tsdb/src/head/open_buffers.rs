@@ -1,40 +1,65 @@
 //! Memory for the bytes of chunks that are still written to.
 //!
-//! Buffers come in size classes, each class in pages of its own, so that a buffer costs its size and not an allocation. A constant series
-//! stays in the smallest class for all of its chunk.
+//! Buffers come in size classes, so that one costs its size and not an allocation. A constant series stays in the smallest
+//! class for all of its chunk. A page holds buffers of one class; one that is no longer used at all may serve another class next, which matters
+//! because series that started together outgrow a class together.
 
 /// Sizes of buffers. The last holds the largest chunk: 1005 bytes at which a chunk is cut, and one more sample.
 const CLASS_BYTES: [usize; 10] = [48, 64, 96, 128, 192, 256, 384, 512, 768, 1040];
 
+const CLASS_BYTES_MAX: usize = CLASS_BYTES[CLASS_BYTES.len() - 1];
+
 const PAGE_BYTES: usize = 64 << 10;
+
+/// Bits of a buffer's number that name its place in the page.
+const PLACE_BITS: u32 = 11;
+const PLACE_MASK: u32 = (1 << PLACE_BITS) - 1;
+
+/// Words of a page's bitmap: the smallest class has 1365 buffers in a page.
+const BITMAP_WORDS: usize = (PAGE_BYTES / CLASS_BYTES[0]).div_ceil(64);
 
 /// Names a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Buffer {
     pub(crate) class: u8,
+    /// Page and place in the page.
     pub(crate) index: u32,
 }
 
-#[derive(Debug, Default)]
-struct Class {
-    pages: Vec<Box<[u8]>>,
-    used: u32,
-    free: Vec<u32>,
+#[derive(Debug)]
+struct Page {
+    bytes: Box<[u8]>,
+    /// A bit for each buffer in use.
+    used: [u64; BITMAP_WORDS],
+    used_count: usize,
+    /// Position in the list of pages of its class that have room.
+    listed_at: usize,
 }
 
 /// All buffers.
 #[derive(Debug, Default)]
 pub(crate) struct OpenBuffers {
-    classes: [Class; CLASS_BYTES.len()],
+    pages: Vec<Page>,
+    /// Pages of each class that have room.
+    with_room: [Vec<u32>; CLASS_BYTES.len()],
+    /// Pages that no class uses.
+    unused: Vec<u32>,
 }
 
-/// Page and range of bytes of a buffer.
+#[inline]
+const fn class_bytes(class: u8) -> usize {
+    CLASS_BYTES[class as usize]
+}
+
+const fn per_page(class: u8) -> usize {
+    PAGE_BYTES / class_bytes(class)
+}
+
+#[inline]
 fn locate(buffer: Buffer) -> (usize, std::ops::Range<usize>) {
-    let bytes = CLASS_BYTES[usize::from(buffer.class)];
-    let per_page = PAGE_BYTES / bytes;
-    let index = buffer.index as usize;
-    let start = index % per_page * bytes;
-    (index / per_page, start..start + bytes)
+    let bytes = class_bytes(buffer.class);
+    let start = (buffer.index & PLACE_MASK) as usize * bytes;
+    ((buffer.index >> PLACE_BITS) as usize, start..start + bytes)
 }
 
 impl OpenBuffers {
@@ -44,32 +69,73 @@ impl OpenBuffers {
     }
 
     fn allocate_in(&mut self, class: u8) -> Buffer {
-        let of_class = &mut self.classes[usize::from(class)];
-        if let Some(index) = of_class.free.pop() {
-            return Buffer { class, index };
+        let number = match self.with_room[usize::from(class)].last() {
+            Some(&number) => number,
+            None => self.add_page(class),
+        };
+        let page = &mut self.pages[number as usize];
+        let word = page.used.iter().position(|&bits| bits != u64::MAX);
+        let word = word.expect("a page with room has a free bit");
+        let bit = page.used[word].trailing_ones();
+        page.used[word] |= 1 << bit;
+        page.used_count += 1;
+        if page.used_count == per_page(class) {
+            self.with_room[usize::from(class)].pop();
         }
-        let buffer = Buffer { class, index: of_class.used };
-        of_class.used += 1;
-        if locate(buffer).0 == of_class.pages.len() {
-            of_class.pages.push(vec![0; PAGE_BYTES].into_boxed_slice());
-        }
-        buffer
+        let place = u32::try_from(word * 64).expect("a page has few buffers") + bit;
+        Buffer { class, index: number << PLACE_BITS | place }
+    }
+
+    /// A page without buffers in use, for `class`.
+    fn add_page(&mut self, class: u8) -> u32 {
+        let number = self.unused.pop().unwrap_or_else(|| {
+            self.pages.push(Page {
+                bytes: vec![0; PAGE_BYTES].into_boxed_slice(),
+                used: [0; BITMAP_WORDS],
+                used_count: 0,
+                listed_at: 0,
+            });
+            let number = u32::try_from(self.pages.len() - 1).unwrap_or(u32::MAX);
+            assert!(number < 1 << (32 - PLACE_BITS), "open chunks take 128 GiB at most");
+            number
+        });
+        self.list(class, number);
+        number
+    }
+
+    fn list(&mut self, class: u8, number: u32) {
+        let list = &mut self.with_room[usize::from(class)];
+        self.pages[number as usize].listed_at = list.len();
+        list.push(number);
     }
 
     pub(crate) fn free(&mut self, buffer: Buffer) {
-        self.classes[usize::from(buffer.class)].free.push(buffer.index);
+        let (number, place) = (buffer.index >> PLACE_BITS, buffer.index & PLACE_MASK);
+        let page = &mut self.pages[number as usize];
+        page.used[(place / 64) as usize] &= !(1 << (place % 64));
+        page.used_count -= 1;
+        if page.used_count + 1 == per_page(buffer.class) {
+            self.list(buffer.class, number);
+        } else if page.used_count == 0 {
+            let (list, at) = (&mut self.with_room[usize::from(buffer.class)], page.listed_at);
+            list.swap_remove(at);
+            if let Some(&moved) = list.get(at) {
+                self.pages[moved as usize].listed_at = at;
+            }
+            self.unused.push(number);
+        }
     }
 
     #[inline]
     pub(crate) fn get(&self, buffer: Buffer) -> &[u8] {
         let (page, range) = locate(buffer);
-        &self.classes[usize::from(buffer.class)].pages[page][range]
+        &self.pages[page].bytes[range]
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, buffer: Buffer) -> &mut [u8] {
         let (page, range) = locate(buffer);
-        &mut self.classes[usize::from(buffer.class)].pages[page][range]
+        &mut self.pages[page].bytes[range]
     }
 
     /// A buffer of at least `bytes` with the content of `buffer`, which is freed.
@@ -80,13 +146,19 @@ impl OpenBuffers {
         let class = CLASS_BYTES.iter().position(|&size| size >= bytes);
         let class = class.expect("chunks are cut before they outgrow the largest class");
         let grown = self.allocate_in(u8::try_from(class).expect("there are few classes"));
-        let mut content = [0; CLASS_BYTES[CLASS_BYTES.len() - 1]];
+        let mut content = [0; CLASS_BYTES_MAX];
         let old = self.get(buffer);
-        content[..old.len()].copy_from_slice(old);
-        let len = old.len();
-        self.get_mut(grown)[..len].copy_from_slice(&content[..len]);
+        let content = &mut content[..old.len()];
+        content.copy_from_slice(old);
+        self.get_mut(grown)[..content.len()].copy_from_slice(content);
         self.free(buffer);
         grown
+    }
+
+    /// Size of a buffer.
+    #[inline]
+    pub(crate) const fn len(buffer: Buffer) -> usize {
+        class_bytes(buffer.class)
     }
 }
 
@@ -105,6 +177,39 @@ mod tests {
         assert_eq!(buffers.get(grown).len(), 128);
         assert_eq!(buffers.get(grown)[..48], [1500_usize.to_le_bytes()[0]; 48]);
         assert_eq!(buffers.get(many[1501])[47], 1501_usize.to_le_bytes()[0]);
-        assert_eq!(buffers.allocate(), many[1500]);
+        let more: Vec<Buffer> = (0..2000).map(|_| buffers.allocate()).collect();
+        assert!(more.contains(&many[1500]));
+    }
+
+    #[test]
+    fn pages_that_are_free_again_serve_other_classes() {
+        let mut buffers = OpenBuffers::default();
+        let small: Vec<Buffer> = (0..1365 * 4).map(|_| buffers.allocate()).collect();
+        assert_eq!(buffers.pages.len(), 4);
+        small.iter().for_each(|&buffer| buffers.free(buffer));
+        let distinct: std::collections::BTreeSet<u32> =
+            (0..63 * 4).map(|_| buffers.allocate_in(9).index).collect();
+        assert_eq!((buffers.pages.len(), distinct.len()), (4, 63 * 4));
+    }
+
+    #[test]
+    fn buffers_in_use_are_never_handed_out() {
+        let mut buffers = OpenBuffers::default();
+        let mut held: Vec<Buffer> = Vec::new();
+        let mut state = 1_u64;
+        for _ in 0..20_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let random = usize::try_from(state >> 40).unwrap();
+            if random % 5 < 3 || held.is_empty() {
+                let buffer = buffers.allocate_in(u8::try_from(random % 10).unwrap());
+                assert!(!held.contains(&buffer));
+                held.push(buffer);
+            } else {
+                buffers.free(held.swap_remove(random % held.len()));
+            }
+            if held.len() > 700 {
+                held.drain(..).for_each(|buffer| buffers.free(buffer));
+            }
+        }
     }
 }
