@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use scrape::ActiveTarget;
+use scrape::{ActiveTarget, Health};
 
 use crate::api::targets::{rfc3339, whole_seconds};
 use crate::api::{ENDPOINTS, PROMETHEUS_VERSION};
@@ -72,6 +72,12 @@ fn write_status(html: &mut String, server: &Server, ready: &Ready) {
     let head = ready.store.statistics(0).head;
     let uptime_ms = server.clock.now().saturating_sub(server.started).max(0).unsigned_abs();
     let resident_mib = telemetry::resident_bytes() >> 20;
+    let newest = match head.series {
+        0 => String::from("none yet"),
+        _ => rfc3339(Some(head.max_time)),
+    };
+    let samples = counter(server, "prometheus_tsdb_head_samples_appended_total");
+    let stored = format!("{samples} since the start, {:.0} a second", samples / seconds(uptime_ms));
     html.push_str("<h2>Now</h2><table>");
     for (what, value) in [
         ("Running for", whole_seconds(Duration::from_millis(uptime_ms))),
@@ -79,16 +85,38 @@ fn write_status(html: &mut String, server: &Server, ready: &Ready) {
         ("Data", server.data_path.display().to_string()),
         ("Kept for", server.retention_text.clone()),
         ("Series in the head", head.series.to_string()),
-        ("Newest sample", rfc3339(Some(head.max_time))),
+        ("Newest sample", newest),
+        ("Samples stored", stored),
     ] {
         let _ = write!(html, "<tr><th>{what}</th><td>{}</td></tr>", Escaped(&value));
     }
     html.push_str("</table>");
 }
 
+/// Milliseconds as seconds, at least one.
+fn seconds(ms: u64) -> f64 {
+    Duration::from_millis(ms).as_secs_f64().max(1.0)
+}
+
+/// The sum of one of our own counters over its labels; 0 if there is none of that name.
+fn counter(server: &Server, name: &str) -> f64 {
+    let families = server.registry.gather();
+    let family = families.iter().find(|family| family.name() == name);
+    let metrics = family.map(|family| family.get_metric()).unwrap_or_default();
+    metrics.iter().map(|metric| metric.get_counter().get_value()).sum()
+}
+
 fn write_targets(html: &mut String, server: &Server, targets: &[ActiveTarget]) {
     let now = server.clock.now();
-    let _ = write!(html, "<h2>Targets ({})</h2><table>", targets.len());
+    let count = |health| targets.iter().filter(|target| target.health == health).count();
+    let _ = write!(
+        html,
+        "<h2>Targets</h2><p><span class=\"up\">{} up</span>, <span class=\"down\">{} down</span>, \
+         <span class=\"unknown\">{} not scraped yet</span></p><table>",
+        count(Health::Up),
+        count(Health::Down),
+        count(Health::Unknown),
+    );
     html.push_str(
         "<tr><th>job</th><th>URL</th><th>state</th><th>scraped</th><th>took</th><th>error</th></tr>",
     );

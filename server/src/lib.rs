@@ -5,6 +5,7 @@
 
 mod api;
 mod front_page;
+mod memory;
 mod metrics;
 mod queries;
 mod routes;
@@ -12,3 +13,6 @@ mod run;
 mod state;
 
 pub use run::{Config, ConfigSource, Error, run};
+
+#[cfg(test)]
+mod tests;

@@ -85,7 +85,7 @@ pub(crate) async fn observe(
     let handler = request
         .extensions()
         .get::<MatchedPath>()
-        .map_or_else(|| String::from("unknown"), |path| String::from(path.as_str()));
+        .map_or_else(|| String::from("unknown"), |path| handler_name(path.as_str()));
     let started = Instant::now();
     let response = next.run(request).await;
     let code = response.status();
@@ -93,4 +93,21 @@ pub(crate) async fn observe(
     let seconds = started.elapsed().as_secs_f64();
     server.metrics.request_seconds.with_label_values(&[handler.as_str()]).observe(seconds);
     response
+}
+
+/// A route as Prometheus writes it: `/label/:name/values`.
+fn handler_name(route: &str) -> String {
+    route.replace("{*", "*").replace('{', ":").replace('}', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::handler_name;
+
+    #[test]
+    fn routes_are_named_as_in_prometheus() {
+        assert_eq!(handler_name("/api/v1/label/{name}/values"), "/api/v1/label/:name/values");
+        assert_eq!(handler_name("/api/v1/admin/{*rest}"), "/api/v1/admin/*rest");
+        assert_eq!(handler_name("/metrics"), "/metrics");
+    }
 }

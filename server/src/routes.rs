@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -21,7 +21,8 @@ pub(crate) fn router(server: &Arc<Server>, extra: Router) -> Router {
         .route("/metrics", get(own_metrics))
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready))
-        .route("/-/reload", post(reload).put(reload))
+        .route("/version", get(version))
+        .route("/-/reload", post(reload).put(reload).get(reload_by_get))
         .nest("/api/v1", api::router())
         .with_state(Arc::clone(server))
         .merge(extra)
@@ -43,10 +44,29 @@ async fn ready(_: Ready) -> &'static str {
     "Prometheus Server is Ready.\n"
 }
 
-async fn reload(State(server): State<Arc<Server>>) -> Response {
+async fn version() -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], api::build_information().to_string()).into_response()
+}
+
+async fn reload_by_get() -> Response {
+    (StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed").into_response()
+}
+
+/// Whether a page of another site made a browser send the request.
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
+}
+
+async fn reload(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
     let Some(requests) = &server.reload_requests else {
         return (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n").into_response();
     };
+    if is_cross_site(&headers) {
+        return (StatusCode::FORBIDDEN, "Not for pages of other sites.\n").into_response();
+    }
     if server.stopping.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable\n").into_response();
     }

@@ -16,12 +16,12 @@ use tsdb::{Db, OsDisk};
 
 use crate::metrics::Metrics;
 use crate::queries::Queries;
-use crate::routes;
 use crate::state::{Ready, Reload, Server};
+use crate::{memory, routes};
 
 /// How often the head is looked at for being cut, and old blocks for being dropped.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
-/// Bytes that all queries together may hold.
+/// Bytes that all queries together may hold, at most; on a small machine it is half of its memory.
 const QUERIES_BYTES_MAX: u64 = 8 << 30;
 /// Reloads that may wait; further requests wait for a place.
 const RELOADS_QUEUED_MAX: usize = 8;
@@ -144,7 +144,7 @@ pub async fn run(
         queries: Queries::new(
             config.engine.concurrency_max,
             config.engine.timeout,
-            QUERIES_BYTES_MAX,
+            QUERIES_BYTES_MAX.min(memory::available_bytes() / 2),
         ),
         engine: Arc::new(Engine::new(config.engine, &config.registry)),
         metrics: Metrics::new(&config.registry),
@@ -165,7 +165,15 @@ pub async fn run(
     let router = routes::router(&server, config.extra_routes);
     let mut serving = tokio::spawn(http::serve(listener, router, config.limits, stop_http.clone()));
 
-    let store = open_store(&server, config.data_path, config.storage).await?;
+    let store = tokio::select! {
+        opened = open_store(&server, config.data_path, config.storage) => opened?,
+        () = shutdown.cancelled() => {
+            // Replaying changes nothing that a killed process could not have left.
+            stop_http.cancel();
+            let _ = serving.await;
+            return Ok(());
+        }
+    };
     let scraper = Arc::new(parts.scraper(&server, &store));
     apply(&server, &scraper, scrape_config);
     let ready = Ready { store: Arc::clone(&store), scraper: Arc::clone(&scraper) };

@@ -87,7 +87,7 @@ impl IntoResponse for NotReady {
     fn into_response(self) -> Response {
         let stopping = if self.stopping { "true" } else { "false" };
         let header = HeaderName::from_static("x-prometheus-stopping");
-        (StatusCode::SERVICE_UNAVAILABLE, [(header, stopping)], "Service Unavailable\n")
+        (StatusCode::SERVICE_UNAVAILABLE, [(header, stopping)], "Service Unavailable")
             .into_response()
     }
 }

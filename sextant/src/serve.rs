@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -15,6 +16,9 @@ use tokio::sync::mpsc;
 
 use crate::flags::{DaemonFlags, ServerFlags, WalCompression};
 use crate::{collectors, logging, signals};
+
+/// How long blocking work that is left over may take once the server has stopped.
+const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `sextant server`
 pub(crate) fn server(flags: &ServerFlags, values: Vec<(String, String)>) -> anyhow::Result<()> {
@@ -48,7 +52,7 @@ pub(crate) fn run(setup: Setup<'_>) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let shutdown = signals::stop_token().context("cannot watch for signals")?;
         let mut hangups = signals::hangups().context("cannot watch for signals")?;
         let (reload, reloads) = mpsc::channel(1);
@@ -60,7 +64,10 @@ pub(crate) fn run(setup: Setup<'_>) -> anyhow::Result<()> {
         });
         server::run(config, reloads, shutdown).await?;
         Ok(())
-    })
+    });
+    // A query or a replay that does not listen must not keep the process.
+    runtime.shutdown_timeout(LEFTOVERS_TIMEOUT);
+    outcome
 }
 
 fn config(setup: Setup<'_>) -> server::Config {

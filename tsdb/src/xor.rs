@@ -15,7 +15,7 @@ use crate::bytes::{low_seven, unzigzag, zigzag};
 pub(crate) const HEADER_BYTES: usize = 2;
 
 /// No sample takes more: a delta of delta of 68 bits and a value of 77, behind a partial byte.
-const SAMPLE_BYTES_MAX: usize = 20;
+pub(crate) const SAMPLE_BYTES_MAX: usize = 20;
 
 /// Leading zeros of a series of values that has had no XOR yet.
 const NO_WINDOW: u8 = 0xff;
@@ -57,68 +57,33 @@ impl XorState {
         Self { delta: 0, count: 0, leading: NO_WINDOW, trailing: 0, free_bits: 0 };
 }
 
-/// The bytes of one sample. The first replaces the last byte of the chunk if that was partly in use.
-#[derive(Debug)]
-pub(crate) struct Encoded {
-    bytes: [u8; SAMPLE_BYTES_MAX],
-    len: usize,
-}
-
-impl Encoded {
-    #[inline]
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-impl io::Write for Encoded {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_all(bytes)?;
-        Ok(bytes.len())
-    }
-
-    #[inline]
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let end = self.len + bytes.len();
-        self.bytes.get_mut(self.len..end).ok_or(io::ErrorKind::WriteZero)?.copy_from_slice(bytes);
-        self.len = end;
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Bits into an [`Encoded`], counted. Short fields are joined to one write, since a write costs more than a field.
-struct SampleWriter<'e> {
-    bits: BitWriter<&'e mut Encoded, BigEndian>,
+/// Bits into a slice, counted. Short fields are joined to one write, since a write costs more than a field.
+struct SampleWriter<'b> {
+    bits: BitWriter<&'b mut [u8], BigEndian>,
     written: u32,
-    /// Up to 64 bits that are still to be written.
-    pending: u64,
+    /// The last 64 bits that were put, of which the last few are still to be written.
+    tail: u64,
     pending_bits: u32,
 }
 
 impl SampleWriter<'_> {
     #[inline]
     fn put(&mut self, bits: u32, value: u64) {
-        if self.pending_bits + bits <= 64 {
-            // Shifting by all 64 bits happens with nothing pending.
-            self.pending = self.pending.checked_shl(bits).unwrap_or(0) | value;
-            self.pending_bits += bits;
-            return;
+        if self.pending_bits + bits > 64 {
+            self.flush();
         }
-        self.flush();
-        (self.pending, self.pending_bits) = (value, bits);
+        self.tail = self.tail.checked_shl(bits).unwrap_or(0) | value;
+        self.pending_bits += bits;
     }
 
     #[inline]
     fn flush(&mut self) {
+        let mask = u64::MAX.checked_shr(64 - self.pending_bits).unwrap_or(0);
         self.bits
-            .write_unsigned_var(self.pending_bits, self.pending)
+            .write_unsigned_var(self.pending_bits, self.tail & mask)
             .expect("values are masked to their bits and a sample fits the buffer");
         self.written += self.pending_bits;
+        self.pending_bits = 0;
     }
 
     fn uvarint(&mut self, mut value: u64) {
@@ -166,7 +131,8 @@ impl SampleWriter<'_> {
 }
 
 /// Encodes the sample (`t`, `v`) after `last`; `last_byte` is the last byte of the chunk, of which
-/// `state.free_bits` are free.
+/// `state.free_bits` are free. The bytes, of which the first takes the place of a byte that was partly in use, are put at the start of
+/// `into`, which has room for [`SAMPLE_BYTES_MAX`]; their number and the last of them are returned.
 #[inline]
 pub(crate) fn encode(
     state: &mut XorState,
@@ -174,10 +140,10 @@ pub(crate) fn encode(
     last_byte: u8,
     t: Timestamp,
     v: f64,
-) -> Encoded {
-    let mut encoded = Encoded { bytes: [0; SAMPLE_BYTES_MAX], len: 0 };
-    let bits = BitWriter::new(&mut encoded);
-    let mut writer = SampleWriter { bits, written: 0, pending: 0, pending_bits: 0 };
+    into: &mut [u8],
+) -> (usize, u8) {
+    let bits = BitWriter::new(into);
+    let mut writer = SampleWriter { bits, written: 0, tail: 0, pending_bits: 0 };
     if state.free_bits > 0 {
         writer.put(8 - u32::from(state.free_bits), u64::from(last_byte >> state.free_bits));
     }
@@ -196,11 +162,11 @@ pub(crate) fn encode(
         writer.xor(v.to_bits() ^ last.v.to_bits(), state);
     }
     writer.flush();
-    let SampleWriter { mut bits, written, .. } = writer;
+    let SampleWriter { mut bits, written, tail, .. } = writer;
     bits.byte_align().expect("a sample fits the buffer");
     state.free_bits = u8::try_from((8 - written % 8) % 8).unwrap_or(0);
     state.count += 1;
-    encoded
+    (written.div_ceil(8) as usize, (tail << state.free_bits).to_le_bytes()[0])
 }
 
 /// A chunk under construction, with its bytes.
@@ -230,13 +196,12 @@ impl XorChunk {
     /// If the chunk holds 65,535 samples.
     pub fn push(&mut self, t: Timestamp, v: f64) {
         assert!(self.state.count < u16::MAX, "the header counts to 65,535");
-        let partial = self.state.free_bits > 0;
         let last_byte = self.bytes[self.bytes.len() - 1];
-        let encoded = encode(&mut self.state, self.last, last_byte, t, v);
-        if partial {
-            self.bytes.pop();
-        }
-        self.bytes.extend_from_slice(encoded.as_slice());
+        let start = self.bytes.len() - usize::from(self.state.free_bits > 0);
+        self.bytes.resize(start + SAMPLE_BYTES_MAX, 0);
+        let into = &mut self.bytes[start..];
+        let (len, _) = encode(&mut self.state, self.last, last_byte, t, v, into);
+        self.bytes.truncate(start + len);
         self.bytes[..HEADER_BYTES].copy_from_slice(&self.state.count.to_be_bytes());
         self.last = Sample { t, v };
     }

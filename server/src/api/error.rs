@@ -94,11 +94,10 @@ impl From<QueryFailure> for ApiError {
     fn from(failure: QueryFailure) -> Self {
         let message = failure.to_string();
         match failure {
-            QueryFailure::Parse(_) => Self::parameter("query", message),
+            QueryFailure::Parse(_) | QueryFailure::Invalid(_) => Self::parameter("query", message),
             QueryFailure::Timeout => Self::new(ErrorType::Timeout, message),
             QueryFailure::Canceled => Self::new(ErrorType::Canceled, message),
             QueryFailure::Storage(error) => Self::from(error),
-            QueryFailure::Invalid(_) => Self::bad_data(message),
             QueryFailure::Thread(_) => Self::new(ErrorType::Internal, message),
             _ => Self::new(ErrorType::Execution, message),
         }

@@ -6,7 +6,7 @@ mod labels;
 mod params;
 mod query;
 mod status;
-pub(crate) use status::PROMETHEUS_VERSION;
+pub(crate) use status::{PROMETHEUS_VERSION, build_information};
 pub(crate) mod targets;
 
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/label/{name}/values", get(labels::values))
         .route("/series", get(labels::series).post(labels::series))
         .route("/format_query", get(format_query).post(format_query))
-        .route("/query_exemplars", get(targets::no_list).post(targets::no_list))
+        .route("/query_exemplars", get(query::exemplars).post(query::exemplars))
         .route("/targets", get(targets::targets))
         .route("/scrape_pools", get(targets::scrape_pools))
         .route("/metadata", get(targets::metadata))

@@ -24,21 +24,26 @@ const TOP_DEFAULT: usize = 10;
 const TOP_MAX: usize = 10_000;
 
 /// `status/buildinfo`. Never a key `features`: Grafana takes a server with one for Mimir.
-pub(super) async fn build() -> Response {
-    json::data_response(&json!({
+pub(super) async fn build(_: Ready) -> Response {
+    json::data_response(&build_information())
+}
+
+/// The same without the envelope, for `/version`.
+pub(crate) fn build_information() -> serde_json::Value {
+    json!({
         "version": PROMETHEUS_VERSION,
         "revision": format!("sextant-{}", telemetry::VERSION),
         "branch": "sextant",
         "buildUser": "",
         "buildDate": "",
         "goVersion": "",
-    }))
+    })
 }
 
 /// `status/runtimeinfo`
 pub(super) async fn runtime(State(server): State<Arc<Server>>, ready: Ready) -> Response {
     let directory = std::env::current_dir().unwrap_or_default();
-    let head = ready.store.statistics(0).head;
+    let statistics = ready.store.statistics(0);
     let reload = *server.reload.read();
     json::data_response(&json!({
         "startTime": rfc3339(Some(server.started)),
@@ -47,19 +52,19 @@ pub(super) async fn runtime(State(server): State<Arc<Server>>, ready: Ready) -> 
         "serverTime": rfc3339(Some(server.clock.now())),
         "reloadConfigSuccess": reload.succeeded,
         "lastConfigTime": rfc3339(Some(reload.at)),
-        "corruptionCount": ready.store.statistics(0).wal_corruptions,
+        "corruptionCount": statistics.wal_corruptions,
         "goroutineCount": 0,
         "GOMAXPROCS": std::thread::available_parallelism().map_or(1, usize::from),
         "GOMEMLIMIT": 0,
         "GOGC": "",
         "GODEBUG": "",
         "storageRetention": server.retention_text,
-        "timeSeriesCount": head.series,
+        "timeSeriesCount": statistics.head.series,
     }))
 }
 
 /// `status/flags`
-pub(super) async fn flags(State(server): State<Arc<Server>>) -> Response {
+pub(super) async fn flags(State(server): State<Arc<Server>>, _: Ready) -> Response {
     let flags: BTreeMap<_, _> =
         server.flags.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     json::data_response(&flags)

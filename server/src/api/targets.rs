@@ -29,7 +29,7 @@ struct ActiveTargetJson<'a> {
     labels: LabelMap<'a>,
     scrape_pool: &'a str,
     scrape_url: &'a str,
-    global_url: &'a str,
+    global_url: String,
     last_error: &'a str,
     last_scrape: String,
     last_scrape_duration: f64,
@@ -49,9 +49,10 @@ struct DroppedTargetJson<'a> {
 pub(super) async fn targets(ready: Ready, params: Params) -> Result<Response, ApiError> {
     let (with_active, with_dropped) =
         match params.get("state").map(str::to_ascii_lowercase).as_deref() {
+            None | Some("any") => (true, true),
             Some("active") => (true, false),
             Some("dropped") => (false, true),
-            _ => (true, true),
+            Some(_) => (false, false),
         };
     let pool = params.get("scrapePool");
     let wanted = |name: &str| pool.is_none_or(|pool| pool == name);
@@ -59,7 +60,9 @@ pub(super) async fn targets(ready: Ready, params: Params) -> Result<Response, Ap
     let mut active: Vec<&ActiveTarget> =
         targets.active.iter().filter(|t| with_active && wanted(&t.scrape_pool)).collect();
     active.sort_by(|a, b| (&a.scrape_pool, &a.labels).cmp(&(&b.scrape_pool, &b.labels)));
-    let active: Vec<_> = active.into_iter().map(active_json).collect();
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy();
+    let active: Vec<_> = active.into_iter().map(|target| active_json(target, &host)).collect();
     let dropped: Vec<_> = targets
         .dropped
         .iter()
@@ -72,18 +75,18 @@ pub(super) async fn targets(ready: Ready, params: Params) -> Result<Response, Ap
     let data = json!({
         "activeTargets": active,
         "droppedTargets": dropped,
-        "droppedTargetCounts": targets.dropped_counts,
+        "droppedTargetCounts": with_dropped.then_some(targets.dropped_counts),
     });
     Ok(json::data_response(&data))
 }
 
-fn active_json(target: &ActiveTarget) -> ActiveTargetJson<'_> {
+fn active_json<'a>(target: &'a ActiveTarget, host: &str) -> ActiveTargetJson<'a> {
     ActiveTargetJson {
         discovered_labels: label_map(&target.discovered_labels),
         labels: label_map(&target.labels),
         scrape_pool: &target.scrape_pool,
         scrape_url: &target.scrape_url,
-        global_url: &target.scrape_url,
+        global_url: global_url(&target.scrape_url, host),
         last_error: &target.last_error,
         last_scrape: rfc3339((target.last_scrape != 0).then_some(target.last_scrape)),
         last_scrape_duration: target.last_scrape_duration.as_secs_f64(),
@@ -91,6 +94,15 @@ fn active_json(target: &ActiveTarget) -> ActiveTargetJson<'_> {
         scrape_interval: format_duration(target.scrape_interval),
         scrape_timeout: format_duration(target.scrape_timeout),
     }
+}
+
+/// A target's URL as others reach it: what is local to this machine goes by the machine's name.
+fn global_url(url: &str, host: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return String::from(url) };
+    let local = ["127.0.0.1", "localhost", "[::1]"].into_iter().find_map(|local| {
+        rest.strip_prefix(local).filter(|rest| rest.is_empty() || rest.starts_with([':', '/', '?']))
+    });
+    local.map_or_else(|| String::from(url), |rest| format!("{scheme}://{host}{rest}"))
 }
 
 /// A time in RFC 3339; Go's zero time for one that never was.
@@ -146,11 +158,6 @@ pub(super) async fn metadata(ready: Ready, params: Params) -> Result<Response, A
     Ok(json::data_response(&metrics))
 }
 
-/// `query_exemplars`: none are stored. Prometheus without exemplar storage answers the same.
-pub(super) async fn no_list() -> Response {
-    json::data_response(&json!([]))
-}
-
 /// `rules`: none are evaluated.
 pub(super) async fn no_rules() -> Response {
     json::data_response(&json!({ "groups": [] }))
@@ -169,4 +176,28 @@ pub(super) async fn no_alertmanagers() -> Response {
 /// A duration for people, in whole seconds.
 pub(crate) fn whole_seconds(duration: Duration) -> String {
     format_duration(Duration::from_secs(duration.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_targets_go_by_the_name_of_the_machine() {
+        for (url, global) in [
+            ("http://127.0.0.1:9090/metrics", "http://box:9090/metrics"),
+            ("http://localhost/metrics", "http://box/metrics"),
+            ("http://[::1]:1/", "http://box:1/"),
+            ("http://localhost.example:1/", "http://localhost.example:1/"),
+            ("http://10.0.0.1:1/", "http://10.0.0.1:1/"),
+        ] {
+            assert_eq!(global_url(url, "box"), global);
+        }
+    }
+
+    #[test]
+    fn a_time_that_never_was_is_go_s_zero() {
+        assert_eq!(rfc3339(None), "0001-01-01T00:00:00Z");
+        assert_eq!(rfc3339(Some(1_435_781_430_781)), "2015-07-01T20:10:30.781Z");
+    }
 }

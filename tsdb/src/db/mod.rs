@@ -5,6 +5,8 @@
 //! Queries take `head` for reading, briefly: to select, and to copy the chunks of one series.
 
 mod append;
+#[cfg(test)]
+mod faults;
 mod maintain;
 mod open;
 mod query;

@@ -122,7 +122,8 @@ impl Querier for View<'_> {
                 let all = head.labels.pairs.names();
                 names.extend(all.map(|(name, _)| String::from(head.labels.symbols.get(name))));
             } else {
-                for slot in postings::select(&*head, matchers, context)? {
+                for (i, slot) in (0..).zip(postings::select(&*head, matchers, context)?) {
+                    check_now_and_then(i, context)?;
                     insert_all(&mut names, head.labels.pairs_of(slot).map(|(name, _)| name));
                 }
             }
@@ -153,7 +154,8 @@ impl Querier for View<'_> {
                 let pairs = head.labels.pairs_named(name).iter();
                 values.extend(pairs.map(|&pair| String::from(head.labels.pair(pair).1)));
             } else {
-                for slot in postings::select(&*head, matchers, context)? {
+                for (i, slot) in (0..).zip(postings::select(&*head, matchers, context)?) {
+                    check_now_and_then(i, context)?;
                     let value = head.labels.pairs_of(slot).find(|(n, _)| *n == name);
                     insert_all(&mut values, value.map(|(_, value)| value).into_iter());
                 }
@@ -196,6 +198,11 @@ fn each_label(
         }
     }
     Ok(())
+}
+
+/// Looks at the clock for one element of many.
+fn check_now_and_then(i: usize, context: &QueryContext) -> Result<(), QueryError> {
+    if i.is_multiple_of(1024) { context.check() } else { Ok(()) }
 }
 
 /// Inserts without allocating for what is there already.
@@ -261,9 +268,7 @@ impl Selected<'_> {
             }
         }
         for (i, series) in head.into_iter().enumerate() {
-            if i % 1024 == 0 {
-                context.check()?;
-            }
+            check_now_and_then(i, context)?;
             let labels = self.head_labels(series);
             self.charge.grow(labels.packed_bytes() + size_of::<Parts>())?;
             let parts = merged.entry(labels.clone()).or_insert_with(|| Parts {

@@ -5,7 +5,7 @@ use model::{Sample, TimeRange, Timestamp};
 use super::closed_chunks::Handle;
 use super::open_buffers::{Buffer, OpenBuffers};
 use super::{Head, Undo};
-use crate::xor::{HEADER_BYTES, XorState, encode};
+use crate::xor::{HEADER_BYTES, SAMPLE_BYTES_MAX, XorState, encode};
 
 /// Samples that a chunk should have. Prometheus's default.
 const SAMPLES_PER_CHUNK: u16 = 120;
@@ -116,19 +116,18 @@ impl Head {
     #[inline]
     pub(crate) fn append(&mut self, slot: u32, t: Timestamp, v: f64, epoch: Option<u32>) {
         let at = slot as usize;
-        let mut open = self.open[at];
         let last = self.last[at];
         if let Some(epoch) = epoch {
             self.remember(at, epoch, last.t);
         }
+        let open = &mut self.open[at];
         if open.count == 0 {
-            open = self.new_chunk(t);
-        } else if self.is_full(&mut open, last.t, t) {
-            self.close(at, &open, last.t);
-            open = self.new_chunk(t);
+            self.start_chunk(at, t);
+        } else if is_full(open, last.t, t) {
+            self.close_chunk(at, last.t);
+            self.start_chunk(at, t);
         }
-        self.push(&mut open, last, t, v);
-        self.open[at] = open;
+        push(&mut self.open[at], &mut self.buffers, last, t, v);
         self.last[at] = Sample { t, v };
         self.min_time = self.min_time.min(t);
         self.max_time = self.max_time.max(t);
@@ -141,27 +140,16 @@ impl Head {
         }
     }
 
-    fn new_chunk(&mut self, t: Timestamp) -> OpenChunk {
+    fn start_chunk(&mut self, at: usize, t: Timestamp) {
         self.chunk_count += 1;
         let mut open = OpenChunk { min_time: t, ..OpenChunk::NONE };
         open.set_state(self.buffers.allocate(), XorState::EMPTY);
         open.set_end(range_end(t, self.chunk_range));
-        open
+        self.open[at] = open;
     }
 
-    /// Prometheus's rules, so that the same samples make the same chunks.
-    #[inline]
-    fn is_full(&self, open: &mut OpenChunk, last_t: Timestamp, t: Timestamp) -> bool {
-        if open.payload_bytes() + HEADER_BYTES > CHUNK_BYTES_MAX {
-            return true;
-        }
-        if open.count == SAMPLES_PER_CHUNK / 4 {
-            open.set_end(even_end(open.min_time, last_t, open.end()));
-        }
-        t >= open.end() || open.count >= SAMPLES_PER_CHUNK * 2
-    }
-
-    fn close(&mut self, at: usize, open: &OpenChunk, last_t: Timestamp) {
+    fn close_chunk(&mut self, at: usize, last_t: Timestamp) {
+        let open = &self.open[at];
         let header = open.count.to_be_bytes();
         let payload = &self.buffers.get(open.buffer())[..open.payload_bytes()];
         let end = range_end(open.min_time, self.chunk_range);
@@ -170,26 +158,46 @@ impl Head {
         self.buffers.free(open.buffer());
     }
 
-    #[inline]
-    fn push(&mut self, open: &mut OpenChunk, last: Sample, t: Timestamp, v: f64) {
-        let (mut state, mut buffer) = (open.state(), open.buffer());
-        let start = usize::from(open.len) - usize::from(state.free_bits > 0);
-        let encoded = encode(&mut state, last, open.last_byte, t, v);
-        let encoded = encoded.as_slice();
-        let end = start + encoded.len();
-        if end > OpenBuffers::len(buffer) {
-            buffer = self.buffers.grow(buffer, end);
-        }
-        self.buffers.get_mut(buffer)[start..end].copy_from_slice(encoded);
-        open.len = u16::try_from(end).expect("chunks are about a kilobyte");
-        open.last_byte = encoded.last().copied().unwrap_or(0);
-        open.set_state(buffer, state);
-    }
-
     /// The newest full chunk of a series.
     pub(super) fn newest_closed(&self, at: usize) -> Handle {
         self.closed[at]
     }
+}
+
+/// Prometheus's rules, so that the same samples make the same chunks.
+#[inline]
+fn is_full(open: &mut OpenChunk, last_t: Timestamp, t: Timestamp) -> bool {
+    if open.payload_bytes() + HEADER_BYTES > CHUNK_BYTES_MAX {
+        return true;
+    }
+    if open.count == SAMPLES_PER_CHUNK / 4 {
+        open.set_end(even_end(open.min_time, last_t, open.end()));
+    }
+    t >= open.end() || open.count >= SAMPLES_PER_CHUNK * 2
+}
+
+/// Writes a sample into the buffer. Nothing is read from there, and nothing narrow is written and then read wide: a sample would wait
+/// for the memory behind it.
+#[inline]
+fn push(open: &mut OpenChunk, buffers: &mut OpenBuffers, last: Sample, t: Timestamp, v: f64) {
+    let (mut state, mut buffer) = (open.state(), open.buffer());
+    let start = usize::from(open.len) - usize::from(state.free_bits > 0);
+    let room = &mut buffers.get_mut(buffer)[start..];
+    let (len, last_byte) = if room.len() >= SAMPLE_BYTES_MAX {
+        encode(&mut state, last, open.last_byte, t, v, room)
+    } else {
+        let mut bytes = [0; SAMPLE_BYTES_MAX];
+        let encoded = encode(&mut state, last, open.last_byte, t, v, &mut bytes);
+        let end = start + encoded.0;
+        if end > OpenBuffers::len(buffer) {
+            buffer = buffers.grow(buffer, end);
+        }
+        buffers.get_mut(buffer)[start..end].copy_from_slice(&bytes[..encoded.0]);
+        encoded
+    };
+    open.len = u16::try_from(start + len).expect("chunks are about a kilobyte");
+    open.last_byte = last_byte;
+    open.set_state(buffer, state);
 }
 
 #[cfg(test)]

@@ -1,0 +1,384 @@
+//! The routes as clients meet them, over a store in memory: envelopes, statuses, headers, and what is answered before the
+//! store is open and while the server stops.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, header};
+use http_body_util::BodyExt;
+use model::{Appender, Batch, Clock, Labels, ManualClock, Timestamp};
+use parking_lot::RwLock;
+use promql::{Engine, EngineOptions};
+use scrape::{Scraper, ScraperOptions};
+use tower::ServiceExt;
+use tsdb::{Db, MemDisk};
+
+use crate::metrics::Metrics;
+use crate::queries::Queries;
+use crate::routes;
+use crate::state::{Ready, Reload, Server};
+
+/// 2015-07-01T20:10:30Z
+const NOW: Timestamp = 1_435_781_430_000;
+
+/// A label value that would run if a page wrote it as it is.
+const HOSTILE: &str = "<script>alert('\"&')</script>";
+
+fn server(clock: &Arc<ManualClock>) -> Arc<Server> {
+    let registry = telemetry::new_registry();
+    let yaml = format!(
+        "scrape_configs:\n- job_name: \"{}\"\n  static_configs: [{{targets: ['h:1']}}]\n- job_name: a",
+        HOSTILE.replace('"', "\\\"")
+    );
+    let config = config::Config::parse(&yaml, "test").unwrap();
+    Arc::new(Server {
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
+        started: NOW,
+        engine: Arc::new(Engine::new(EngineOptions::default(), &registry)),
+        queries: Queries::new(2, Duration::from_secs(60), u64::MAX),
+        metrics: Metrics::new(&registry),
+        registry,
+        flags: vec![
+            (String::from("b.flag"), String::from("1")),
+            (String::from("a"), String::new()),
+        ],
+        retention_text: String::from("15d"),
+        data_path: PathBuf::from("/data"),
+        config: RwLock::new(Arc::new(config)),
+        reload: RwLock::new(Reload { succeeded: true, at: NOW }),
+        reload_requests: None,
+        extra_links: vec![(String::from("/extra"), String::from(HOSTILE))],
+        running: OnceLock::new(),
+        stopping: AtomicBool::new(false),
+    })
+}
+
+/// Opens a store with `m{a="1"}`, `m{a="2"}` and `other.metric`, a sample each 10 s.
+fn open(server: &Server, clock: &Arc<ManualClock>) {
+    let (clock, disk) = (Arc::clone(clock) as Arc<dyn Clock>, Arc::new(MemDisk::new()));
+    let options = tsdb::Options::default();
+    let path = Path::new("/data");
+    let store =
+        Arc::new(Db::open(path, disk, Arc::clone(&clock), options, &server.registry).unwrap());
+    let mut batch = Batch::new();
+    for (i, pairs) in [
+        [("__name__", "m"), ("a", "1")],
+        [("__name__", "m"), ("a", "2")],
+        [("__name__", "other.metric"), ("dotted.label", HOSTILE)],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let labels = Labels::from_pairs(pairs).unwrap();
+        let value = f64::from(u32::try_from(i).unwrap()) + 1.0;
+        for t in [NOW - 20_000, NOW - 10_000, NOW] {
+            batch.push_new(labels.clone(), t, value);
+        }
+    }
+    assert!(store.append(&batch).unwrap().rejected.is_empty());
+    let client = http::Client::new(http::ClientOptions::default());
+    let appender = Arc::clone(&store) as Arc<dyn Appender>;
+    let scraper = Scraper::new(ScraperOptions::new(appender, clock, client), &server.registry);
+    assert!(server.running.set(Ready { store, scraper: Arc::new(scraper) }).is_ok());
+}
+
+struct Fixture {
+    server: Arc<Server>,
+    router: Router,
+}
+
+impl Fixture {
+    fn opening() -> Self {
+        let server = server(&Arc::new(ManualClock::new(NOW)));
+        let router = routes::router(&server, Router::new());
+        Self { server, router }
+    }
+
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::new(NOW));
+        let server = server(&clock);
+        open(&server, &clock);
+        let router = routes::router(&server, Router::new());
+        Self { server, router }
+    }
+
+    async fn send(&self, request: Request<Body>) -> (u16, HeaderMap, String) {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (parts.status.as_u16(), parts.headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let (status, _, body) = self.send(Request::get(path).body(Body::empty()).unwrap()).await;
+        (status, body)
+    }
+
+    async fn post(&self, path: &str, form: &'static str) -> (u16, String) {
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from(form));
+        let (status, _, body) = self.send(request.unwrap()).await;
+        (status, body)
+    }
+
+    /// `GET path` succeeds with exactly this `data`, and perhaps warnings.
+    async fn check(&self, path: &str, data: &str) {
+        let expected = format!(r#"{{"status":"success","data":{data}}}"#);
+        assert_eq!(self.get(path).await, (200, expected), "{path}");
+    }
+
+    /// `GET path` fails in the envelope.
+    async fn check_error(&self, path: &str, status: u16, kind: &str, message: &str) {
+        let (got, body) = self.get(path).await;
+        let message = serde_json::to_string(message).unwrap();
+        let expected = format!(r#"{{"status":"error","errorType":"{kind}","error":{message}}}"#);
+        assert_eq!((got, body), (status, expected), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn queries() {
+    let server = Fixture::new();
+    let vector = r#"{"resultType":"vector","result":[{"metric":{"__name__":"m","a":"1"},"value":[1435781430,"1"]},{"metric":{"__name__":"m","a":"2"},"value":[1435781430,"2"]}]}"#;
+    server.check("/api/v1/query?query=m", vector).await;
+    server.check("/api/v1/query?query=m&time=1435781430", vector).await;
+    server.check("/api/v1/query?query=m&time=2015-07-01T20:10:30Z", vector).await;
+    server.check("/api/v1/query?query=m&time=1", r#"{"resultType":"vector","result":[]}"#).await;
+    server
+        .check("/api/v1/query?query=1%2B1&time=4", r#"{"resultType":"scalar","result":[4,"2"]}"#)
+        .await;
+    server
+        .check(
+            "/api/v1/query_range?query=m%7Ba%3D%222%22%7D&start=1435781420&end=1435781430.5&step=5",
+            r#"{"resultType":"matrix","result":[{"metric":{"__name__":"m","a":"2"},"values":[[1435781420,"2"],[1435781425,"2"],[1435781430,"2"]]}]}"#,
+        )
+        .await;
+    let limited = server.get("/api/v1/query?query=m&limit=1").await.1;
+    assert!(limited.ends_with(r#"]},"warnings":["results truncated due to limit"]}"#), "{limited}");
+    let stats = server.get("/api/v1/query?query=m&stats=yes").await.1;
+    assert!(stats.contains(r#""stats":{"timings":{"evalTotalTime":"#), "{stats}");
+    assert!(stats.contains(r#"value \"yes\" for parameter \"stats\" is deprecated"#), "{stats}");
+    // A time far ahead, as from a client that sends milliseconds, is no error.
+    let (status, _) = server.get("/api/v1/query?query=m&time=1797000000000").await;
+    assert_eq!(status, 200);
+    let (status, body) = server.post("/api/v1/query?time=1435781430", "query=m").await;
+    assert_eq!((status, body), (200, format!(r#"{{"status":"success","data":{vector}}}"#)));
+}
+
+#[tokio::test]
+async fn mistakes_in_queries() {
+    let server = Fixture::new();
+    let query = "/api/v1/query?query";
+    let range = "/api/v1/query_range?query=m&start=0&end=10";
+    for (path, message) in [
+        (
+            String::from("/api/v1/query"),
+            r#"invalid parameter "query": unknown position: parse error: no expression found in input"#,
+        ),
+        (
+            format!("{query}=m&time=x"),
+            r#"invalid parameter "time": invalid time value for 'time': cannot parse "x" to a valid timestamp"#,
+        ),
+        (
+            format!("{query}=m&timeout=x"),
+            r#"invalid parameter "timeout": cannot parse "x" to a valid duration"#,
+        ),
+        (
+            format!("{query}=m&lookback_delta=x"),
+            r#"error parsing lookback delta duration: cannot parse "x" to a valid duration"#,
+        ),
+        (format!("{query}=m&limit=-1"), r#"invalid parameter "limit": limit must be non-negative"#),
+        (
+            String::from("/api/v1/query_range?query=m"),
+            r#"invalid parameter "start": cannot parse "" to a valid timestamp"#,
+        ),
+        (range.to_owned(), r#"invalid parameter "step": cannot parse "" to a valid duration"#),
+        (
+            format!("{range}&step=-1"),
+            r#"invalid parameter "step": zero or negative query resolution step widths are not accepted. Try a positive integer"#,
+        ),
+        (
+            String::from("/api/v1/query_range?query=m&start=1&end=0&step=1"),
+            r#"invalid parameter "end": end timestamp must not be before start time"#,
+        ),
+        (
+            String::from("/api/v1/query_range?query=m&start=0&end=1e9&step=1"),
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ),
+        (
+            String::from("/api/v1/query_range?query=m%5B5m%5D&start=0&end=1&step=1"),
+            r#"invalid parameter "query": invalid expression type "range vector" for range query, must be Scalar or instant Vector"#,
+        ),
+        (
+            String::from("/api/v1/query_exemplars?query=m&start=2&end=1"),
+            "end timestamp must not be before start timestamp",
+        ),
+    ] {
+        server.check_error(&path, 400, "bad_data", message).await;
+    }
+    let (status, body) = server.get("/api/v1/query?query=m&timeout=0").await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body.starts_with(r#"{"status":"error","errorType":"timeout","#), "{body}");
+}
+
+#[tokio::test]
+async fn labels_and_series() {
+    let server = Fixture::new();
+    server.check("/api/v1/labels", r#"["__name__","a","dotted.label"]"#).await;
+    server.check("/api/v1/labels?match[]=m", r#"["__name__","a"]"#).await;
+    server
+        .check("/api/v1/labels?match[]=m&match[]=nope&start=1435781400", r#"["__name__","a"]"#)
+        .await;
+    server.check("/api/v1/label/a/values", r#"["1","2"]"#).await;
+    server.check("/api/v1/label/nope/values", "[]").await;
+    let hostile = serde_json::to_string(HOSTILE).unwrap();
+    server.check("/api/v1/label/U__dotted_2e_label/values", &format!("[{hostile}]")).await;
+    let limited = server.get("/api/v1/label/a/values?limit=1").await.1;
+    assert_eq!(
+        limited,
+        r#"{"status":"success","data":["1"],"warnings":["results truncated due to limit"]}"#
+    );
+    let series = r#"[{"__name__":"m","a":"1"},{"__name__":"m","a":"2"}]"#;
+    server.check("/api/v1/series?match[]=m", series).await;
+    server.check("/api/v1/series?match[]=m&match[]=%7Ba%3D%221%22%7D", series).await;
+    let (_, posted) = server.post("/api/v1/series", "match[]=m").await;
+    assert!(posted.contains(series), "{posted}");
+    server.check_error("/api/v1/series", 400, "bad_data", "no match[] parameter provided").await;
+    server
+        .check_error(
+            "/api/v1/labels?start=x",
+            400,
+            "bad_data",
+            r#"invalid parameter "start": invalid time value for 'start': cannot parse "x" to a valid timestamp"#,
+        )
+        .await;
+    for path in ["/api/v1/labels?match[]=%7B%7D", "/api/v1/series?match[]=%7B%7D"] {
+        let (status, body) = server.get(path).await;
+        assert_eq!(status, 400, "{path}");
+        assert!(body.contains("match[] must contain at least one non-empty matcher"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn everything_else() {
+    let server = Fixture::new();
+    for (path, data) in [
+        ("/api/v1/format_query?query=sum(m)by(a)", r#""sum by (a) (m)""#),
+        ("/api/v1/query_exemplars?query=test&start=1797000000000&end=1797000600000", "[]"),
+        ("/api/v1/rules", r#"{"groups":[]}"#),
+        ("/api/v1/alerts", r#"{"alerts":[]}"#),
+        ("/api/v1/alertmanagers", r#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#),
+        ("/api/v1/metadata", "{}"),
+        ("/api/v1/targets", r#"{"activeTargets":[],"droppedTargetCounts":{},"droppedTargets":[]}"#),
+        (
+            "/api/v1/targets?state=active",
+            r#"{"activeTargets":[],"droppedTargetCounts":null,"droppedTargets":[]}"#,
+        ),
+        ("/api/v1/status/flags", r#"{"a":"","b.flag":"1"}"#),
+    ] {
+        server.check(path, data).await;
+    }
+    for (path, part) in [
+        ("/api/v1/scrape_pools", r#"","a"]}"#),
+        ("/api/v1/status/buildinfo", r#""version":"3.14.0""#),
+        ("/version", r#""version":"3.14.0""#),
+        ("/api/v1/status/runtimeinfo", r#""startTime":"2015-07-01T20:10:30Z""#),
+        ("/api/v1/status/config", r"scrape_interval: 1m\n"),
+        ("/api/v1/status/tsdb", r#""numSeries":3"#),
+        ("/api/v1/status/tsdb?limit=1", r#""seriesCountByMetricName":[{"name":"m","value":2}]"#),
+        ("/metrics", "prometheus_build_info{version=\"3.14.0\"} 1\n"),
+        ("/-/healthy", "Prometheus Server is Healthy.\n"),
+        ("/-/ready", "Prometheus Server is Ready.\n"),
+    ] {
+        let (status, body) = server.get(path).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        assert!(body.contains(part), "{path}: {body}");
+    }
+    let build = server.get("/api/v1/status/buildinfo").await.1;
+    assert!(!build.contains("features"), "Grafana would take it for Mimir: {build}");
+    for (limit, message) in [
+        ("0", "limit must be a positive number"),
+        ("x", "limit must be a positive number"),
+        ("10001", "limit must not exceed 10000"),
+    ] {
+        let path = format!("/api/v1/status/tsdb?limit={limit}");
+        server.check_error(&path, 400, "bad_data", message).await;
+    }
+    server.check_error("/api/v1/metadata?limit=x", 400, "bad_data", "limit must be a number").await;
+}
+
+#[tokio::test]
+async fn what_is_not_served() {
+    let server = Fixture::new();
+    server.check_error("/api/v1/nothing", 404, "not_found", "no such endpoint").await;
+    assert_eq!(server.get("/nothing").await.0, 404);
+    for (method, path) in [
+        (Method::POST, "/api/v1/label/a/values"),
+        (Method::POST, "/api/v1/status/flags"),
+        (Method::DELETE, "/api/v1/series"),
+        (Method::GET, "/-/reload"),
+    ] {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        assert_eq!(server.send(request).await.0, 405, "{path}");
+    }
+    let (status, body) = server.post("/-/reload", "").await;
+    assert_eq!((status, body.trim_end()), (403, "Lifecycle API is not enabled."));
+    let (status, body) = server.post("/api/v1/admin/tsdb/snapshot", "").await;
+    assert_eq!(
+        (status, body.as_str()),
+        (500, r#"{"status":"error","errorType":"unavailable","error":"admin APIs disabled"}"#)
+    );
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_route() {
+    let server = Fixture::new();
+    server.get("/api/v1/label/a/values").await;
+    server.get("/api/v1/label/b/values").await;
+    server.get("/api/v1/query?query=(").await;
+    let metrics = server.get("/metrics").await.1;
+    for line in [
+        "prometheus_http_requests_total{code=\"200\",handler=\"/api/v1/label/:name/values\"} 2\n",
+        "prometheus_http_requests_total{code=\"400\",handler=\"/api/v1/query\"} 1\n",
+        "prometheus_http_request_duration_seconds_count{handler=\"/api/v1/query\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn before_the_store_is_open_and_while_stopping() {
+    let opening = Fixture::opening();
+    let stopping = Fixture::new();
+    stopping.server.stopping.store(true, Ordering::Relaxed);
+    for (server, header) in [(opening, "false"), (stopping, "true")] {
+        for path in ["/api/v1/query?query=1", "/api/v1/status/buildinfo", "/-/ready"] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let (status, headers, body) = server.send(request).await;
+            assert_eq!((status, body.as_str()), (503, "Service Unavailable"), "{path}");
+            assert_eq!(headers["x-prometheus-stopping"], header, "{path}");
+        }
+        for path in ["/-/healthy", "/metrics", "/"] {
+            assert_eq!(server.get(path).await.0, 200, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_front_page_is_plain_and_safe() {
+    let server = Fixture::new();
+    let request = Request::get("/").body(Body::empty()).unwrap();
+    let (status, headers, page) = server.send(request).await;
+    assert_eq!(status, 200);
+    let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    assert!(!page.contains("<script"), "{page}");
+    for part in ["&lt;script&gt;", "9 since the start", "/api/v1/status/tsdb", "/extra", "/data"] {
+        assert!(page.contains(part), "{part} is missing in {page}");
+    }
+}
