@@ -4,7 +4,16 @@ use std::path::Path;
 
 use super::Sink;
 use super::hierarchy::{Cgroup, Controller};
-use crate::procfs::{number, pressure_seconds, read_optional};
+use crate::procfs::{number, read_optional};
+
+const WAITING: (&str, &str) = (
+    "container_pressure_cpu_waiting_seconds_total",
+    "Total time duration tasks in the container have waited due to CPU congestion.",
+);
+const STALLED: (&str, &str) = (
+    "container_pressure_cpu_stalled_seconds_total",
+    "Total time duration no tasks in the container could make progress due to CPU congestion.",
+);
 
 /// `USER_HZ`, fixed at 100 by the kernel's user-space interface.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -31,7 +40,7 @@ pub(super) fn collect(cgroup: &Cgroup, sink: &mut Sink<'_>) {
         (None, None) => {}
     }
     if let Some(text) = cgroup.v2().and_then(|folder| read_optional(&folder.join("cpu.pressure"))) {
-        pressure(&text, sink);
+        sink.pressure(&text, WAITING, STALLED);
     }
 }
 
@@ -147,21 +156,4 @@ fn limits_v2(folder: &Path, sink: &mut Sink<'_>) {
     }
     let stat = read_optional(&folder.join("cpu.stat")).unwrap_or_default();
     throttling(&stat, ["throttled_usec", "burst_usec"], 1e6, sink);
-}
-
-fn pressure(text: &str, sink: &mut Sink<'_>) {
-    if let Some(seconds) = pressure_seconds(text, "some") {
-        sink.counter(
-            "container_pressure_cpu_waiting_seconds_total",
-            "Total time duration tasks in the container have waited due to CPU congestion.",
-            seconds,
-        );
-    }
-    if let Some(seconds) = pressure_seconds(text, "full") {
-        sink.counter(
-            "container_pressure_cpu_stalled_seconds_total",
-            "Total time duration no tasks in the container could make progress due to CPU congestion.",
-            seconds,
-        );
-    }
 }

@@ -5,7 +5,16 @@ use std::path::{Path, PathBuf};
 
 use super::Sink;
 use super::hierarchy::{Cgroup, Controller};
-use crate::procfs::{pressure_seconds, read_optional};
+use crate::procfs::read_optional;
+
+const WAITING: (&str, &str) = (
+    "container_pressure_io_waiting_seconds_total",
+    "Total time duration tasks in the container have waited due to IO congestion.",
+);
+const STALLED: (&str, &str) = (
+    "container_pressure_io_stalled_seconds_total",
+    "Total time duration no tasks in the container could make progress due to IO congestion.",
+);
 
 const READS: (&str, &str) = ("container_fs_reads_total", "Cumulative count of reads completed");
 const WRITES: (&str, &str) = ("container_fs_writes_total", "Cumulative count of writes completed");
@@ -50,7 +59,7 @@ pub(super) fn collect(cgroup: &Cgroup, devices: &mut Devices, sink: &mut Sink<'_
     }
     let folder = cgroup.v2();
     if let Some(text) = folder.and_then(|folder| read_optional(&folder.join("io.pressure"))) {
-        pressure(&text, sink);
+        sink.pressure(&text, WAITING, STALLED);
     }
 }
 
@@ -129,21 +138,4 @@ fn usage(sink: &mut Sink<'_>, numbers: &str, device: &str, operation: &str, valu
     let labels = [("device", device), ("major", major), ("minor", minor), ("operation", operation)];
     let help = "Blkio Device bytes usage";
     sink.counter_with("container_blkio_device_usage_total", help, &labels, value);
-}
-
-fn pressure(text: &str, sink: &mut Sink<'_>) {
-    if let Some(seconds) = pressure_seconds(text, "some") {
-        sink.counter(
-            "container_pressure_io_waiting_seconds_total",
-            "Total time duration tasks in the container have waited due to IO congestion.",
-            seconds,
-        );
-    }
-    if let Some(seconds) = pressure_seconds(text, "full") {
-        sink.counter(
-            "container_pressure_io_stalled_seconds_total",
-            "Total time duration no tasks in the container could make progress due to IO congestion.",
-            seconds,
-        );
-    }
 }

@@ -5,7 +5,16 @@ use std::path::Path;
 use super::Sink;
 use super::cpu::field;
 use super::hierarchy::{Cgroup, Controller};
-use crate::procfs::{number, pressure_seconds, read_optional};
+use crate::procfs::{number, read_optional};
+
+const WAITING: (&str, &str) = (
+    "container_pressure_memory_waiting_seconds_total",
+    "Total time duration tasks in the container have waited due to memory congestion.",
+);
+const STALLED: (&str, &str) = (
+    "container_pressure_memory_stalled_seconds_total",
+    "Total time duration no tasks in the container could make progress due to memory congestion.",
+);
 
 /// From here on a limit of version 1 means none: it is the largest number of whole pages.
 const UNLIMITED_BYTES: f64 = 4e18;
@@ -40,7 +49,7 @@ pub(super) fn collect(cgroup: &Cgroup, sink: &mut Sink<'_>) {
     memory.show(sink);
     let folder = cgroup.v2();
     if let Some(text) = folder.and_then(|folder| read_optional(&folder.join("memory.pressure"))) {
-        pressure(&text, sink);
+        sink.pressure(&text, WAITING, STALLED);
     }
 }
 
@@ -190,22 +199,5 @@ impl Memory {
                 );
             }
         }
-    }
-}
-
-fn pressure(text: &str, sink: &mut Sink<'_>) {
-    if let Some(seconds) = pressure_seconds(text, "some") {
-        sink.counter(
-            "container_pressure_memory_waiting_seconds_total",
-            "Total time duration tasks in the container have waited due to memory congestion.",
-            seconds,
-        );
-    }
-    if let Some(seconds) = pressure_seconds(text, "full") {
-        sink.counter(
-            "container_pressure_memory_stalled_seconds_total",
-            "Total time duration no tasks in the container could make progress due to memory congestion.",
-            seconds,
-        );
     }
 }

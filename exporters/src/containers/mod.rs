@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use model::Timestamp;
 
 use crate::families::{Families, Family};
+use crate::procfs::pressure_seconds;
 use hierarchy::{Cgroup, Hierarchies};
 use identity::Identity;
 
@@ -103,6 +104,20 @@ impl Sink<'_> {
     ) {
         let family = self.families.counter(name, help);
         add(family, self.id, self.name, labels, value);
+    }
+
+    /// Time lost to congestion, as a pressure file tells it: some tasks waiting, all tasks stalled.
+    fn pressure(
+        &mut self,
+        text: &str,
+        waiting: (&'static str, &'static str),
+        stalled: (&'static str, &'static str),
+    ) {
+        for (line, (name, help)) in [("some", waiting), ("full", stalled)] {
+            if let Some(seconds) = pressure_seconds(text, line) {
+                self.counter(name, help, seconds);
+            }
+        }
     }
 
     /// A gauge with no further labels.
