@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tsdb::XorDecoder;
+use chunkenc::XorDecoder;
 
 fuzz_target!(|chunk: &[u8]| {
     if let Ok(decoder) = XorDecoder::new(chunk) {

@@ -1,28 +1,40 @@
 //! Decoded samples of one series, as columns that the reader owns and reuses.
 
-use crate::{Sample, Timestamp};
+use std::sync::Arc;
 
-/// The samples of one series in time order, one column for times and one for float values.
+use crate::{FloatHistogram, Sample, Timestamp};
+
+/// The samples of one series in time order: a column of times, one of float values, and two sparse ones, native histograms and
+/// start timestamps.
 ///
-/// A store appends to the columns that the reader hands it, so one allocation serves many series.
-/// Native histograms and start timestamps will be further, sparse columns of the same rows.
+/// A store appends to the columns that the reader hands it, so one allocation serves many series. The row of a histogram holds its sum in
+/// the column of floats, so that a stale marker is one whatever kind it is of.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Columns {
     times: Vec<Timestamp>,
     floats: Vec<f64>,
+    /// Rows that are histograms, ascending.
+    histograms: Vec<(u32, Arc<FloatHistogram>)>,
+    /// Empty, or one for each row; 0 where unknown.
+    starts: Vec<Timestamp>,
 }
 
 impl Columns {
     /// Empty columns.
     #[must_use]
     pub const fn new() -> Self {
-        Self { times: Vec::new(), floats: Vec::new() }
+        Self { times: Vec::new(), floats: Vec::new(), histograms: Vec::new(), starts: Vec::new() }
     }
 
     /// Empty columns with room for `rows` samples.
     #[must_use]
     pub fn with_capacity(rows: usize) -> Self {
-        Self { times: Vec::with_capacity(rows), floats: Vec::with_capacity(rows) }
+        Self {
+            times: Vec::with_capacity(rows),
+            floats: Vec::with_capacity(rows),
+            histograms: Vec::new(),
+            starts: Vec::new(),
+        }
     }
 
     /// Adds a float sample; the caller keeps times ascending.
@@ -30,6 +42,32 @@ impl Columns {
     pub fn push(&mut self, t: Timestamp, v: f64) {
         self.times.push(t);
         self.floats.push(v);
+        if !self.starts.is_empty() {
+            self.starts.push(0);
+        }
+    }
+
+    /// Adds a histogram; the caller keeps times ascending.
+    ///
+    /// # Panics
+    /// If there are 2³² rows.
+    pub fn push_histogram(&mut self, t: Timestamp, histogram: Arc<FloatHistogram>) {
+        let row = u32::try_from(self.times.len()).expect("budgets end a query long before");
+        self.push(t, histogram.sum);
+        self.histograms.push((row, histogram));
+    }
+
+    /// Notes the start timestamp of the row that was added last; 0 is unknown.
+    pub fn set_last_start(&mut self, start: Timestamp) {
+        if self.starts.is_empty() {
+            if start == 0 {
+                return;
+            }
+            self.starts.resize(self.times.len(), 0);
+        }
+        if let Some(last) = self.starts.last_mut() {
+            *last = start;
+        }
     }
 
     /// Adds one sample for each pair of `times` and `floats`.
@@ -40,6 +78,21 @@ impl Columns {
         assert_eq!(times.len(), floats.len(), "a row has a time and a value");
         self.times.extend_from_slice(times);
         self.floats.extend_from_slice(floats);
+        if !self.starts.is_empty() {
+            self.starts.resize(self.times.len(), 0);
+        }
+    }
+
+    /// Adds row `row` of `other`.
+    ///
+    /// # Panics
+    /// If `other` has no such row.
+    pub fn push_row(&mut self, other: &Self, row: usize) {
+        match other.histogram(row) {
+            Some(histogram) => self.push_histogram(other.times[row], Arc::clone(histogram)),
+            None => self.push(other.times[row], other.floats[row]),
+        }
+        self.set_last_start(other.start(row));
     }
 
     /// The times, ascending.
@@ -49,7 +102,7 @@ impl Columns {
         &self.times
     }
 
-    /// The values, one for each time.
+    /// The values, one for each time; the sum where the row is a histogram.
     #[must_use]
     #[inline]
     pub fn floats(&self) -> &[f64] {
@@ -62,19 +115,49 @@ impl Columns {
         &mut self.floats
     }
 
-    /// The sample in row `row`, if there is such a row.
+    /// The rows that are histograms, ascending, each with its position.
+    #[must_use]
+    #[inline]
+    pub fn histograms(&self) -> &[(u32, Arc<FloatHistogram>)] {
+        &self.histograms
+    }
+
+    /// The histogram in row `row`; `None` if the row is a float.
+    #[must_use]
+    pub fn histogram(&self, row: usize) -> Option<&Arc<FloatHistogram>> {
+        if self.histograms.is_empty() {
+            return None;
+        }
+        let row = u32::try_from(row).ok()?;
+        let at = self.histograms.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+        Some(&self.histograms[at].1)
+    }
+
+    /// The start timestamp of row `row`; 0 if it is unknown.
+    #[must_use]
+    pub fn start(&self, row: usize) -> Timestamp {
+        self.starts.get(row).copied().unwrap_or(0)
+    }
+
+    /// The start timestamps: empty if none is known, otherwise one for each row, 0 where unknown.
+    #[must_use]
+    pub fn starts(&self) -> &[Timestamp] {
+        &self.starts
+    }
+
+    /// Time and float of row `row`, if there is such a row; of a histogram, its sum.
     #[must_use]
     pub fn get(&self, row: usize) -> Option<Sample> {
         Some(Sample { t: *self.times.get(row)?, v: *self.floats.get(row)? })
     }
 
-    /// The last sample.
+    /// The last sample, as [`get`](Self::get) gives it.
     #[must_use]
     pub fn last(&self) -> Option<Sample> {
         self.get(self.len().checked_sub(1)?)
     }
 
-    /// All samples in time order.
+    /// All samples in time order, as [`get`](Self::get) gives them.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Sample> + '_ {
         self.times.iter().zip(&self.floats).map(|(&t, &v)| Sample { t, v })
     }
@@ -93,20 +176,27 @@ impl Columns {
 
     /// Drops the samples, keeps the memory.
     pub fn clear(&mut self) {
-        self.times.clear();
-        self.floats.clear();
+        self.truncate(0);
     }
 
     /// Keeps the first `rows` samples.
     pub fn truncate(&mut self, rows: usize) {
         self.times.truncate(rows);
         self.floats.truncate(rows);
+        self.starts.truncate(rows);
+        let kept = self.histograms.partition_point(|(row, _)| (*row as usize) < rows);
+        self.histograms.truncate(kept);
     }
 
-    /// Bytes held, whether in use or spare.
+    /// Bytes held, whether in use or spare; of the histograms, what they hold each, shared or not.
     #[must_use]
     pub fn capacity_bytes(&self) -> usize {
-        self.times.capacity() * size_of::<Timestamp>() + self.floats.capacity() * size_of::<f64>()
+        let histograms: usize =
+            self.histograms.iter().map(|(_, histogram)| histogram.bytes()).sum();
+        (self.times.capacity() + self.starts.capacity()) * size_of::<Timestamp>()
+            + self.floats.capacity() * size_of::<f64>()
+            + self.histograms.capacity() * size_of::<(u32, Arc<FloatHistogram>)>()
+            + histograms
     }
 }
 
@@ -117,5 +207,38 @@ impl FromIterator<Sample> for Columns {
             columns.push(t, v);
         }
         columns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn histogram(sum: f64) -> Arc<FloatHistogram> {
+        Arc::new(FloatHistogram { sum, ..FloatHistogram::default() })
+    }
+
+    #[test]
+    fn sparse_columns_follow_the_rows() {
+        let mut columns = Columns::new();
+        columns.push(1, 1.5);
+        columns.push_histogram(2, histogram(7.0));
+        columns.set_last_start(1);
+        columns.push(3, 2.5);
+        columns.push_histogram(4, histogram(8.0));
+        assert_eq!(columns.floats(), [1.5, 7.0, 2.5, 8.0]);
+        assert_eq!(columns.starts(), [0, 1, 0, 0]);
+        assert_eq!(columns.histogram(0), None);
+        assert_eq!(columns.histogram(3).unwrap().sum, 8.0);
+        let mut copy = Columns::new();
+        (1..3).for_each(|row| copy.push_row(&columns, row));
+        assert_eq!(
+            (copy.times(), copy.starts(), copy.histograms().len()),
+            (&[2, 3][..], &[1, 0][..], 1)
+        );
+        columns.truncate(3);
+        assert_eq!((columns.len(), columns.histograms().len(), columns.start(3)), (3, 1, 0));
+        columns.clear();
+        assert!(columns.is_empty() && columns.starts().is_empty());
     }
 }

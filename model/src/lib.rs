@@ -10,6 +10,7 @@ mod clock;
 mod columns;
 mod duration;
 mod float;
+mod histogram;
 mod labels;
 mod limits;
 mod matcher;
@@ -17,12 +18,17 @@ mod query;
 mod sample;
 
 pub use append::{
-    AppendError, Appended, Appender, Batch, FloatAppend, Rejected, Rejection, SeriesKey,
+    AppendError, Appended, Appender, Batch, Exemplar, ExemplarAppend, FloatAppend, HistogramAppend,
+    HistogramValue, Metadata, MetadataAppend, Rejected, Rejection, SeriesKey,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use columns::Columns;
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use float::{FloatFormat, format_float, write_float};
+pub use histogram::{
+    CUSTOM_BUCKETS_SCHEMA, CounterReset, EXPONENTIAL_SCHEMA_MAX, EXPONENTIAL_SCHEMA_MIN,
+    FloatHistogram, Histogram, Span,
+};
 pub use labels::{
     Label, Labels, LabelsBuilder, LabelsError, METRIC_NAME, is_legacy_label_name,
     is_legacy_metric_name,

@@ -3,6 +3,8 @@
 //! Varints are LEB128 as Go's `encoding/binary` writes them, signed ones in zigzag. Reading never panics: bytes from disk
 //! may be anything.
 
+use chunkenc::varint::{low_seven, unzigzag, zigzag};
+
 /// Why bytes cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DecodeError {
@@ -110,28 +112,12 @@ impl<'a> Bytes<'a> {
 }
 
 #[inline]
-pub(crate) const fn unzigzag(value: u64) -> i64 {
-    (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
-}
-
-#[inline]
-pub(crate) const fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)).cast_unsigned()
-}
-
-#[inline]
 pub(crate) fn put_uvarint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(low_seven(value) | 0x80);
         value >>= 7;
     }
     out.push(low_seven(value));
-}
-
-/// The lowest seven bits of `value`.
-#[inline]
-pub(crate) const fn low_seven(value: u64) -> u8 {
-    value.to_le_bytes()[0] & 0x7f
 }
 
 #[inline]

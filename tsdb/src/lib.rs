@@ -34,7 +34,6 @@ mod metrics;
 mod options;
 mod postings;
 mod wal;
-mod xor;
 
 #[cfg(test)]
 mod testing;
@@ -43,6 +42,5 @@ pub use db::{
     CutError, Db, HeadStatistics, LabelPairCount, MaintainError, Maintenance, NameCount, OpenError,
     Statistics, SyncError,
 };
-pub use disk::{DirEntry, DirLock, Disk, DiskFile, Fault, MemDisk, OsDisk};
+pub use disk::{DirEntry, DirLock, Disk, DiskFile, Fault, MemDisk, OsDisk, Space};
 pub use options::{Options, WalCompression};
-pub use xor::{XorChunk, XorDecoder, XorError};

@@ -17,8 +17,8 @@ use telemetry::IntCounter;
 
 use crate::disk::Disk;
 use crate::postings;
-use crate::xor::{XorDecoder, decode_range};
 use chunk_files::{CHUNKS_DIR, ChunkFiles, XOR};
+use chunkenc::{XorDecoder, decode_range};
 use index_reader::{IndexReader, SeriesEntry, SymbolCache};
 use index_writer::ChunkRef;
 use meta::Meta;

@@ -13,7 +13,7 @@ use crate::block::index_reader::{SeriesEntry, SymbolCache};
 use crate::block::{Block, BlockSeries};
 use crate::head::select::{CopiedChunks, HeadSeries};
 use crate::postings;
-use crate::xor::{XorDecoder, decode_range};
+use chunkenc::{XorDecoder, decode_range};
 
 impl Queryable for Db {
     fn querier(&self, range: TimeRange) -> Result<Box<dyn Querier + '_>, QueryError> {

@@ -106,7 +106,7 @@ fn refusals_are_told_apart() {
     let db = open(&disk);
     append(&db, 1, 3 * HOUR);
     let series =
-        db.append(&Batch { new_series: vec![labels(0)], floats: vec![] }).unwrap().new_refs[0];
+        db.append(&Batch { new_series: vec![labels(0)], ..Batch::new() }).unwrap().new_refs[0];
     let mut batch = Batch::new();
     batch.push(series, 3 * HOUR, value(0, 3 * HOUR));
     batch.push(series, 3 * HOUR, -1.0);

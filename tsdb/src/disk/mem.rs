@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{DirEntry, DirLock, Disk, DiskFile};
+use super::{DirEntry, DirLock, Disk, DiskFile, Space};
 
 type Inode = usize;
 
@@ -41,6 +41,7 @@ struct State {
     locks: BTreeSet<PathBuf>,
     operations: u64,
     fault: Option<(u64, u64, Fault)>,
+    space: Space,
     /// Distinguishes file handles from before a crash, which are dead.
     life: u64,
 }
@@ -64,6 +65,7 @@ impl Default for State {
             locks: BTreeSet::new(),
             operations: 0,
             fault: None,
+            space: Space { available_bytes: u64::MAX / 2, total_bytes: u64::MAX / 2 },
             life: 0,
         }
     }
@@ -95,6 +97,11 @@ impl MemDisk {
     /// Lets operations succeed again.
     pub fn heal(&self) {
         self.state.lock().fault = None;
+    }
+
+    /// What [`Disk::space`] says from now on. Writes do not change it.
+    pub fn set_space(&self, space: Space) {
+        self.state.lock().space = space;
     }
 
     /// The power goes: everything that was not synced is forgotten, locks are gone, open files are dead. Faults are
@@ -276,6 +283,24 @@ impl Disk for MemDisk {
         state.dir(from_parent)?.remove(&from_name);
         state.dir(to_parent)?.insert(to_name, inode);
         Ok(())
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.change_or_fail()?;
+        let inode = state.find(from)?;
+        if state.find(to).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let (parent, name) = state.parent(to)?;
+        state.dir(parent)?.insert(name, inode);
+        Ok(())
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let mut state = self.state.lock();
+        state.find(path)?;
+        Ok(state.space)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

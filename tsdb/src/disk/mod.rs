@@ -40,6 +40,18 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// What the system says.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives a file a second name.
+    ///
+    /// # Errors
+    /// What the system says; [`io::ErrorKind::AlreadyExists`] when `to` exists.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Room on the file system that holds `path`.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+
     /// Removes a file.
     ///
     /// # Errors
@@ -116,6 +128,15 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
+}
+
+/// Size of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that an ordinary process may still write.
+    pub available_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
 }
 
 /// A held lock; released on drop.

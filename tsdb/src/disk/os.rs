@@ -6,9 +6,9 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, statvfs};
 
-use super::{DirEntry, DirLock, Disk, DiskFile};
+use super::{DirEntry, DirLock, Disk, DiskFile, Space};
 
 /// Attempts to lock a file that its previous owner removes at the same moment.
 const LOCK_ATTEMPTS: usize = 10;
@@ -34,6 +34,18 @@ impl Disk for OsDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let found = statvfs(path)?;
+        Ok(Space {
+            available_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+            total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+        })
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

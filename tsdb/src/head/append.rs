@@ -5,7 +5,7 @@ use model::{Sample, TimeRange, Timestamp};
 use super::closed_chunks::Handle;
 use super::open_buffers::{Buffer, OpenBuffers};
 use super::{Head, Undo};
-use crate::xor::{HEADER_BYTES, SAMPLE_BYTES_MAX, XorState, encode};
+use chunkenc::{HEADER_BYTES, SAMPLE_BYTES_MAX, XorState, encode};
 
 /// Samples that a chunk should have. Prometheus's default.
 const SAMPLES_PER_CHUNK: u16 = 120;
@@ -203,7 +203,7 @@ fn push(open: &mut OpenChunk, buffers: &mut OpenBuffers, last: Sample, t: Timest
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::xor::XorChunk;
+    use chunkenc::XorChunk;
 
     const RANGE: i64 = 7_200_000;
 

@@ -7,7 +7,7 @@ use model::{QueryContext, QueryError, Sample, SeriesRef, TimeRange, Timestamp};
 
 use super::Head;
 use crate::postings::LabelIndex;
-use crate::xor::HEADER_BYTES;
+use chunkenc::HEADER_BYTES;
 
 /// A series as a view sees it.
 #[derive(Clone, Copy, Debug)]

@@ -2,8 +2,8 @@
 
 use std::hint::black_box;
 
+use chunkenc::{XorChunk, XorDecoder};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use tsdb::{XorChunk, XorDecoder};
 
 const SAMPLES: i64 = 120;
 

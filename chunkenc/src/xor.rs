@@ -9,13 +9,13 @@ use std::io;
 use bitstream_io::{BigEndian, BitRead, BitReader, BitWrite, BitWriter};
 use model::{Columns, Sample, TimeRange, Timestamp};
 
-use crate::bytes::{low_seven, unzigzag, zigzag};
+use crate::varint::{low_seven, unzigzag, zigzag};
 
 /// Bytes of the sample count at the start of a chunk.
-pub(crate) const HEADER_BYTES: usize = 2;
+pub const HEADER_BYTES: usize = 2;
 
 /// No sample takes more: a delta of delta of 68 bits and a value of 77, behind a partial byte.
-pub(crate) const SAMPLE_BYTES_MAX: usize = 20;
+pub const SAMPLE_BYTES_MAX: usize = 20;
 
 /// Leading zeros of a series of values that has had no XOR yet.
 const NO_WINDOW: u8 = 0xff;
@@ -38,22 +38,22 @@ pub enum XorError {
 
 /// What must be known, beside the last sample, to encode the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct XorState {
+pub struct XorState {
     /// Time between the last two samples, modulo 2⁶⁴ as the format has it.
-    pub(crate) delta: u64,
+    pub delta: u64,
     /// Samples encoded.
-    pub(crate) count: u16,
+    pub count: u16,
     /// Zero bits in front of the last window of significant bits.
-    pub(crate) leading: u8,
+    pub leading: u8,
     /// Zero bits behind it.
-    pub(crate) trailing: u8,
+    pub trailing: u8,
     /// Bits of the last byte not in use, 0 to 7.
-    pub(crate) free_bits: u8,
+    pub free_bits: u8,
 }
 
 impl XorState {
     /// Of a chunk without samples.
-    pub(crate) const EMPTY: Self =
+    pub const EMPTY: Self =
         Self { delta: 0, count: 0, leading: NO_WINDOW, trailing: 0, free_bits: 0 };
 }
 
@@ -134,7 +134,7 @@ impl SampleWriter<'_> {
 /// `state.free_bits` are free. The bytes, of which the first takes the place of a byte that was partly in use, are put at the start of
 /// `into`, which has room for [`SAMPLE_BYTES_MAX`]; their number and the last of them are returned.
 #[inline]
-pub(crate) fn encode(
+pub fn encode(
     state: &mut XorState,
     last: Sample,
     last_byte: u8,
@@ -240,7 +240,7 @@ impl<'a> XorDecoder<'a> {
     }
 
     /// Reads `announced` samples from a chunk whose count stands elsewhere.
-    pub(crate) fn from_payload(announced: u16, payload: &'a [u8]) -> Self {
+    pub fn from_payload(announced: u16, payload: &'a [u8]) -> Self {
         Self {
             bits: BitReader::new(payload),
             announced,
@@ -356,7 +356,7 @@ impl Iterator for XorDecoder<'_> {
 ///
 /// # Errors
 /// [`XorError`]; samples before the damage have been appended.
-pub(crate) fn decode_range(
+pub fn decode_range(
     decoder: XorDecoder<'_>,
     range: TimeRange,
     into: &mut Columns,
