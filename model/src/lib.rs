@@ -15,6 +15,7 @@ mod labels;
 mod limits;
 mod matcher;
 mod query;
+mod regex;
 mod sample;
 
 pub use append::{
@@ -26,8 +27,9 @@ pub use columns::Columns;
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use float::{FloatFormat, format_float, write_float};
 pub use histogram::{
-    CUSTOM_BUCKETS_SCHEMA, CounterReset, EXPONENTIAL_SCHEMA_MAX, EXPONENTIAL_SCHEMA_MIN,
-    FloatHistogram, Histogram, Span,
+    Bucket, CUSTOM_BUCKETS_SCHEMA, Combined, CounterReset, EXPONENTIAL_SCHEMA_MAX,
+    EXPONENTIAL_SCHEMA_MIN, FloatHistogram, Histogram, HistogramSum, IncompatibleSchemas,
+    InvalidBuckets, InvalidHistogram, Span, Trim, bucket_bound,
 };
 pub use labels::{
     Label, Labels, LabelsBuilder, LabelsError, METRIC_NAME, is_legacy_label_name,
@@ -36,4 +38,5 @@ pub use labels::{
 pub use limits::{Budget, Cancellation, Charge, QueryContext};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use query::{Querier, QueryError, Queryable, Selection, SeriesOrder, SeriesSet, Strings};
+pub use regex::{Captures, Regex, RegexError, RegexErrorKind};
 pub use sample::{Sample, SeriesRef, TimeRange, Timestamp, is_stale, stale_marker};

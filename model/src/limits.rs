@@ -109,6 +109,15 @@ impl Charge {
         Ok(())
     }
 
+    /// Holds `bytes` in all, if it does not hold more already.
+    ///
+    /// # Errors
+    /// [`QueryError::OverBudget`]; what was held before stays held.
+    pub fn grow_to(&mut self, bytes: usize) -> Result<(), QueryError> {
+        let held = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        self.grow(bytes.saturating_sub(held))
+    }
+
     /// Bytes held.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
@@ -199,6 +208,11 @@ mod tests {
         assert_eq!((all.bytes_used(), other.bytes_used()), (50, 0));
         drop(held);
         assert_eq!((all.bytes_used(), one.bytes_used()), (0, 0));
+        let mut held = one.charge(10).unwrap();
+        held.grow_to(30).unwrap();
+        held.grow_to(20).unwrap();
+        assert_eq!(one.bytes_used(), 30);
+        assert!(held.grow_to(61).is_err());
     }
 
     #[test]

@@ -4,12 +4,11 @@
 //! that a series lacks is matched as the empty string.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::labels::write_quoted;
+use crate::regex::{Pattern, RegexError};
 use crate::{Labels, is_legacy_label_name};
-
-/// Largest compiled size of one matcher's expression; beyond it the matcher is refused.
-const REGEX_BYTES_MAX: usize = 10 << 20;
 
 /// How a matcher compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,8 +40,8 @@ impl MatchOp {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MatcherError {
     /// The regular expression does not parse or is too large.
-    #[error("error parsing regexp: {0}")]
-    Regex(String),
+    #[error(transparent)]
+    Regex(#[from] RegexError),
 }
 
 /// A condition on one label.
@@ -51,20 +50,7 @@ pub struct Matcher {
     name: String,
     op: MatchOp,
     value: String,
-    pattern: Pattern,
-}
-
-/// What the value is compared with, reduced as far as the expression allows.
-#[derive(Clone)]
-enum Pattern {
-    /// One of a few literal values (`=`, and `=~"a|b"`), sorted.
-    Literals(Vec<String>),
-    /// Anything (`=~".*"`).
-    Any,
-    /// Anything but the empty string (`=~".+"`).
-    NonEmpty,
-    /// A real expression.
-    Regex(regex::Regex),
+    pattern: Arc<Pattern>,
 }
 
 impl Matcher {
@@ -79,17 +65,17 @@ impl Matcher {
     ) -> Result<Self, MatcherError> {
         let (name, value) = (name.into(), value.into());
         let pattern = match op {
-            MatchOp::Equal | MatchOp::NotEqual => Pattern::Literals(vec![value.clone()]),
-            MatchOp::Regex | MatchOp::NotRegex => Pattern::compile(&value)?,
+            MatchOp::Equal | MatchOp::NotEqual => Pattern::literal(value.clone()),
+            MatchOp::Regex | MatchOp::NotRegex => Pattern::new(&value)?,
         };
-        Ok(Self { name, op, value, pattern })
+        Ok(Self { name, op, value, pattern: Arc::new(pattern) })
     }
 
     /// A matcher that wants `name` to be exactly `value`.
     #[must_use]
     pub fn equal(name: impl Into<String>, value: impl Into<String>) -> Self {
         let value = value.into();
-        let pattern = Pattern::Literals(vec![value.clone()]);
+        let pattern = Arc::new(Pattern::literal(value.clone()));
         Self { name: name.into(), op: MatchOp::Equal, value, pattern }
     }
 
@@ -133,56 +119,21 @@ impl Matcher {
     /// that the expression amounts to a set. An index looks these up instead of scanning values.
     #[must_use]
     pub fn literals(&self) -> Option<&[String]> {
-        match &self.pattern {
-            Pattern::Literals(values) => Some(values),
-            Pattern::Any | Pattern::NonEmpty | Pattern::Regex(_) => None,
-        }
+        self.pattern.literals()
+    }
+
+    /// What all values start with that the pattern accepts (before negation). An index need look
+    /// only at those that do.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        self.pattern.prefix()
     }
 
     /// Whether every value satisfies the matcher, absence included, so that it selects nothing out.
     #[must_use]
     pub fn matches_everything(&self) -> bool {
-        !self.is_negative() && matches!(self.pattern, Pattern::Any)
+        !self.is_negative() && self.pattern.is_anything()
     }
-}
-
-impl Pattern {
-    fn compile(expression: &str) -> Result<Self, MatcherError> {
-        match expression {
-            ".*" => return Ok(Self::Any),
-            ".+" => return Ok(Self::NonEmpty),
-            _ => {}
-        }
-        if expression.split('|').all(is_literal) {
-            let mut values: Vec<String> = expression.split('|').map(String::from).collect();
-            values.sort_unstable();
-            values.dedup();
-            return Ok(Self::Literals(values));
-        }
-        let build =
-            |pattern: &str| regex::RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build();
-        // On its own first: `a)(b` must not become valid by being wrapped.
-        build(expression)
-            .and_then(|_| build(&format!("^(?s:{expression})$")))
-            .map(Self::Regex)
-            .map_err(|error| MatcherError::Regex(error.to_string()))
-    }
-
-    fn matches(&self, value: &str) -> bool {
-        match self {
-            Self::Literals(values) => match values.as_slice() {
-                [only] => only == value,
-                many => many.binary_search_by(|v| v.as_str().cmp(value)).is_ok(),
-            },
-            Self::Any => true,
-            Self::NonEmpty => !value.is_empty(),
-            Self::Regex(regex) => regex.is_match(value),
-        }
-    }
-}
-
-fn is_literal(text: &str) -> bool {
-    !text.bytes().any(|b| b"\\.+*?()|[]{}^$".contains(&b))
 }
 
 impl PartialEq for Matcher {

@@ -132,7 +132,7 @@ pub trait SeriesSet: Send + Sync {
         context: &QueryContext,
     ) -> Result<(), QueryError>;
 
-    /// The newest sample of series `index` that the view contains, if the store knows it without
+    /// The newest sample of series `index` that the view contains, if it is a float, the store knows it without
     /// decoding chunks and it lies within the selection's range; otherwise read.
     fn latest(&self, index: usize) -> Option<Sample>;
 

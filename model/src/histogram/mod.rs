@@ -3,9 +3,38 @@
 //! Buckets are sparse: spans say which bucket indices are populated, and a list holds one number for each of them. In an integer
 //! histogram that number is the difference to the bucket before (the first is absolute), in a float histogram it is the count itself.
 //! Exponential schemas (−4 to 8) give bucket `i` the upper bound `2^(i · 2^−schema)`; the custom schema (−53) lists the bounds.
+//!
+//! What is done with them is Prometheus's down to the last bit and to the layout that `==` sees: bounds (`bounds`), sums and differences
+//! (`arithmetic`, `total` with compensation, `zero` for zero buckets of different widths), counter resets (`reset`), cutting off (`trim`),
+//! values within buckets (`interpolate`), and what is refused (`validate`).
+//!
 //! Source: the native histograms specification, <https://prometheus.io/docs/specs/native_histograms/>.
 
+mod arithmetic;
+mod bounds;
+mod buckets;
+mod equal;
+mod integer;
+mod interpolate;
+mod kahan;
+mod layout;
+mod reset;
+#[cfg(test)]
+mod tests;
+mod text;
+mod total;
+mod trim;
+mod validate;
+mod zero;
+
 use crate::is_stale;
+
+pub use arithmetic::{Combined, IncompatibleSchemas};
+pub use bounds::bucket_bound;
+pub use buckets::Bucket;
+pub use total::HistogramSum;
+pub use trim::Trim;
+pub use validate::{InvalidBuckets, InvalidHistogram};
 
 /// The schema of histograms whose bounds are listed: classic histograms in native form.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
@@ -147,6 +176,12 @@ impl FloatHistogram {
     #[must_use]
     pub const fn is_stale(&self) -> bool {
         is_stale(self.sum)
+    }
+
+    /// Whether the bounds are listed.
+    #[must_use]
+    pub const fn uses_custom_buckets(&self) -> bool {
+        self.schema == CUSTOM_BUCKETS_SCHEMA
     }
 
     /// Bytes held, for accounting.
