@@ -1,9 +1,10 @@
-//! Encoding and decoding of float chunks: constant, counter and random values.
+//! Encoding and decoding of float chunks: constant, steadily growing, counter and random values.
 
 use std::hint::black_box;
 
-use chunkenc::{XorChunk, XorDecoder};
+use chunkenc::{XorChunk, XorDecoder, decode_range, decode_xor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use model::{Columns, TimeRange};
 
 const SAMPLES: i64 = 120;
 
@@ -22,6 +23,7 @@ fn mix(i: u64) -> u64 {
 fn chunks(c: &mut Criterion) {
     let kinds = [
         ("constant", samples(|_| 42.0)),
+        ("steady", samples(|i| (i * 15) as f64)),
         ("counter", samples(|i| (i * 1000 + mix(i) % 1000) as f64)),
         ("random", samples(|i| f64::from_bits(mix(i) >> 2))),
     ];
@@ -37,10 +39,20 @@ fn chunks(c: &mut Criterion) {
         };
         group.bench_function(format!("encode/{name}"), |b| b.iter(|| black_box(encode())));
         let chunk = encode();
-        group.bench_function(format!("decode/{name}"), |b| {
+        // By the reference, sample by sample, and in one go: the same samples into the same columns.
+        let mut columns = Columns::with_capacity(samples.len());
+        group.bench_function(format!("decode/{name}/reference"), |b| {
             b.iter(|| {
+                columns.clear();
                 let decoder = XorDecoder::new(black_box(chunk.as_bytes())).expect("just encoded");
-                decoder.map(|sample| sample.expect("just encoded").v).sum::<f64>()
+                decode_range(decoder, TimeRange::ALL, &mut columns).expect("just encoded");
+            });
+        });
+        group.bench_function(format!("decode/{name}/batch"), |b| {
+            b.iter(|| {
+                columns.clear();
+                let bytes = black_box(chunk.as_bytes());
+                decode_xor(bytes, TimeRange::ALL, &mut columns).expect("just encoded");
             });
         });
     }

@@ -9,7 +9,9 @@ use std::io;
 use bitstream_io::{BigEndian, BitRead, BitReader, BitWrite, BitWriter};
 use model::{Columns, Sample, TimeRange, Timestamp};
 
+use crate::bits::sign_extend;
 use crate::varint::{low_seven, unzigzag, zigzag};
+use crate::xor_batch::resume;
 
 /// Bytes of the sample count at the start of a chunk.
 pub const HEADER_BYTES: usize = 2;
@@ -18,7 +20,7 @@ pub const HEADER_BYTES: usize = 2;
 pub const SAMPLE_BYTES_MAX: usize = 20;
 
 /// Leading zeros of a series of values that has had no XOR yet.
-const NO_WINDOW: u8 = 0xff;
+pub(crate) const NO_WINDOW: u8 = 0xff;
 
 /// Why a chunk cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,14 +54,59 @@ pub struct XorState {
 }
 
 impl XorState {
+    /// Of `chunk`, which was written before, with its last sample: what the head needs to go on with it.
+    ///
+    /// # Errors
+    /// [`XorError`]; also if there is more than a part of a byte after the samples, or no sample.
+    pub fn resume(chunk: &[u8]) -> Result<(Self, Sample), XorError> {
+        resume(chunk)
+    }
+
     /// Of a chunk without samples.
     pub const EMPTY: Self =
         Self { delta: 0, count: 0, leading: NO_WINDOW, trailing: 0, free_bits: 0 };
 }
 
+/// A slice that is written front to back, a few bytes at a time. Writing to the slice itself would be a call of `memmove` for each few, which takes
+/// longer than all else that a sample needs.
+struct ShortWrites<'b>(&'b mut [u8]);
+
+impl io::Write for ShortWrites<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let rest = std::mem::take(&mut self.0);
+        let (mut into, rest) =
+            rest.split_at_mut_checked(bytes.len()).ok_or(io::ErrorKind::WriteZero)?;
+        self.0 = rest;
+        let mut from = bytes;
+        // Sizes that are known are single instructions.
+        while copy_part::<8>(&mut into, &mut from) {}
+        copy_part::<4>(&mut into, &mut from);
+        copy_part::<2>(&mut into, &mut from);
+        copy_part::<1>(&mut into, &mut from);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Copies the first `N` bytes and goes on behind them; false if there are not so many.
+#[inline]
+fn copy_part<const N: usize>(into: &mut &mut [u8], from: &mut &[u8]) -> bool {
+    let Some((bytes, rest)) = from.split_first_chunk::<N>() else { return false };
+    let Some((place, behind)) = std::mem::take(into).split_first_chunk_mut::<N>() else {
+        return false;
+    };
+    *place = *bytes;
+    (*into, *from) = (behind, rest);
+    true
+}
+
 /// Bits into a slice, counted. Short fields are joined to one write, since a write costs more than a field.
 struct SampleWriter<'b> {
-    bits: BitWriter<&'b mut [u8], BigEndian>,
+    bits: BitWriter<ShortWrites<'b>, BigEndian>,
     written: u32,
     /// The last 64 bits that were put, of which the last few are still to be written.
     tail: u64,
@@ -133,6 +180,9 @@ impl SampleWriter<'_> {
 /// Encodes the sample (`t`, `v`) after `last`; `last_byte` is the last byte of the chunk, of which
 /// `state.free_bits` are free. The bytes, of which the first takes the place of a byte that was partly in use, are put at the start of
 /// `into`, which has room for [`SAMPLE_BYTES_MAX`]; their number and the last of them are returned.
+///
+/// # Panics
+/// If `into` has less room, or after 65,535 samples where overflow is checked.
 #[inline]
 pub fn encode(
     state: &mut XorState,
@@ -142,7 +192,7 @@ pub fn encode(
     v: f64,
     into: &mut [u8],
 ) -> (usize, u8) {
-    let bits = BitWriter::new(into);
+    let bits = BitWriter::new(ShortWrites(into));
     let mut writer = SampleWriter { bits, written: 0, tail: 0, pending_bits: 0 };
     if state.free_bits > 0 {
         writer.put(8 - u32::from(state.free_bits), u64::from(last_byte >> state.free_bits));
@@ -190,6 +240,15 @@ impl XorChunk {
         Self { bytes: vec![0; HEADER_BYTES], state: XorState::EMPTY, last: Sample { t: 0, v: 0.0 } }
     }
 
+    /// Continues a chunk that was written before.
+    ///
+    /// # Errors
+    /// [`XorError`]; also if there is more than a part of a byte after the samples, or no sample.
+    pub fn resume(chunk: &[u8]) -> Result<Self, XorError> {
+        let (state, last) = resume(chunk)?;
+        Ok(Self { bytes: chunk.to_vec(), state, last })
+    }
+
     /// Adds a sample.
     ///
     /// # Panics
@@ -204,6 +263,18 @@ impl XorChunk {
         self.bytes.truncate(start + len);
         self.bytes[..HEADER_BYTES].copy_from_slice(&self.state.count.to_be_bytes());
         self.last = Sample { t, v };
+    }
+
+    /// Samples in the chunk.
+    #[must_use]
+    pub const fn count(&self) -> u16 {
+        self.state.count
+    }
+
+    /// Time of the last sample.
+    #[must_use]
+    pub const fn last_t(&self) -> Timestamp {
+        self.last.t
     }
 
     /// The chunk as it stands in a file, sample count first.
@@ -318,13 +389,6 @@ impl<'a> XorDecoder<'a> {
         }
         Err(io::ErrorKind::InvalidData.into())
     }
-}
-
-/// Prometheus's widths reach one further up than down: 2ⁿ⁻¹ itself is positive.
-#[inline]
-const fn sign_extend(value: u64, bits: u32) -> i64 {
-    let value = value.cast_signed();
-    if value > 1 << (bits - 1) { value - (1 << bits) } else { value }
 }
 
 impl Iterator for XorDecoder<'_> {
