@@ -61,6 +61,11 @@ impl<'a> Bytes<'a> {
     }
 
     #[inline]
+    pub(crate) fn be16(&mut self) -> Result<u16, DecodeError> {
+        Ok(u16::from_be_bytes(self.array()?))
+    }
+
+    #[inline]
     pub(crate) fn be32(&mut self) -> Result<u32, DecodeError> {
         Ok(u32::from_be_bytes(self.array()?))
     }

@@ -33,14 +33,18 @@ mod head;
 mod metrics;
 mod options;
 mod postings;
+mod recode;
+mod rows;
+pub mod tools;
 mod wal;
 
 #[cfg(test)]
 mod testing;
 
 pub use db::{
-    CutError, Db, HeadStatistics, LabelPairCount, MaintainError, Maintenance, NameCount, OpenError,
-    Statistics, SyncError,
+    AdminError, CutError, Db, HeadStatistics, LabelPairCount, MaintainError, Maintenance,
+    NameCount, OpenError, ReplayProgress, Retention, Statistics, SyncError,
 };
+pub(crate) use db::{WAL_DIR, WBL_DIR};
 pub use disk::{DirEntry, DirLock, Disk, DiskFile, Fault, MemDisk, OsDisk, Space};
-pub use options::{Options, WalCompression};
+pub use options::{Fsync, Options, WalCompression};

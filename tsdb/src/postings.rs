@@ -119,7 +119,7 @@ mod tests {
     use crate::head::Head;
 
     fn head() -> Head {
-        let mut head = Head::new(1000);
+        let mut head = crate::testing::head(1000);
         let sets: [&[(&str, &str)]; 6] = [
             &[("n", "1")],
             &[("i", "a"), ("n", "1")],

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use crate::disk::{Disk, MemDisk};
+use crate::head::Head;
+use crate::head::chunk_store::ChunkStore;
 use crate::wal::frame::{Next, SegmentReader};
 use crate::wal::segments;
 
@@ -24,4 +26,9 @@ pub(crate) fn wal_records_in(disk: &MemDisk, dir: &Path) -> Vec<(u32, Vec<u8>)> 
         }
     }
     records
+}
+
+/// A head in memory alone.
+pub(crate) fn head(chunk_range: i64) -> Head {
+    Head::new(chunk_range, ChunkStore::new(None, 1), 100)
 }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use crc32c::{crc32c, crc32c_append};
 use model::QueryError;
 
+use super::checksums::{Sum, SummedWriter};
+use super::window::Window;
 use crate::bytes::Bytes;
-use crate::disk::{Disk, DiskFile, FileWriter};
+use crate::disk::{Disk, DiskFile};
 
 pub(crate) const CHUNKS_DIR: &str = "chunks";
 
@@ -22,14 +24,13 @@ const FILE_BYTES_MAX: u64 = 512 << 20;
 const CHECKSUM_BYTES: usize = 4;
 /// Length and encoding in front of a chunk.
 const CHUNK_HEADER_BYTES_MAX: usize = 6;
-
-/// The encoding of float chunks.
-pub(crate) const XOR: u8 = 1;
+/// Bytes of the longest length in front of a chunk.
+const LENGTH_BYTES_MAX: usize = 10;
 
 /// A longer chunk is damage: Prometheus's largest are a few kilobytes.
 const CHUNK_BYTES_MAX: usize = 16 << 20;
 
-/// What is read at once; most chunks are smaller.
+/// What is read at least; most chunks are smaller.
 const READ_BYTES: usize = 2 << 10;
 
 /// Writes the files of a block.
@@ -39,25 +40,33 @@ pub(crate) struct ChunkWriter {
     dir: PathBuf,
     file_bytes_max: u64,
     files: u64,
-    current: Option<FileWriter>,
+    current: Option<SummedWriter>,
+    sums: Vec<(String, Sum)>,
 }
 
 impl ChunkWriter {
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
-        Self { disk, dir, file_bytes_max: FILE_BYTES_MAX, files: 0, current: None }
+        Self {
+            disk,
+            dir,
+            file_bytes_max: FILE_BYTES_MAX,
+            files: 0,
+            current: None,
+            sums: Vec::new(),
+        }
     }
 
-    /// Adds a XOR chunk; its reference.
-    pub(crate) fn push(&mut self, chunk: &[u8]) -> io::Result<u64> {
+    /// Adds a chunk; its reference.
+    pub(crate) fn push(&mut self, encoding: u8, chunk: &[u8]) -> io::Result<u64> {
         let mut header = Vec::with_capacity(CHUNK_HEADER_BYTES_MAX);
         crate::bytes::put_uvarint(&mut header, chunk.len() as u64);
-        header.push(XOR);
+        header.push(encoding);
         let bytes = (header.len() + chunk.len() + CHECKSUM_BYTES) as u64;
         if self.current.as_ref().is_none_or(|file| file.position() + bytes > self.file_bytes_max) {
             self.finish_file()?;
             self.files += 1;
             let path = self.dir.join(file_name(self.files));
-            let mut file = FileWriter::new(self.disk.create(&path)?);
+            let mut file = SummedWriter::new(self.disk.create(&path)?);
             file.write(&FILE_HEADER)?;
             self.current = Some(file);
         }
@@ -65,18 +74,23 @@ impl ChunkWriter {
         let reference = (self.files - 1) << 32 | file.position();
         file.write(&header)?;
         file.write(chunk)?;
-        file.write(&crc32c_append(crc32c(&[XOR]), chunk).to_be_bytes())?;
+        file.write(&crc32c_append(crc32c(&[encoding]), chunk).to_be_bytes())?;
         Ok(reference)
     }
 
     fn finish_file(&mut self) -> io::Result<()> {
-        self.current.take().map_or(Ok(()), FileWriter::finish)
+        if let Some(file) = self.current.take() {
+            let name = format!("{CHUNKS_DIR}/{}", file_name(self.files));
+            self.sums.push((name, file.finish()?));
+        }
+        Ok(())
     }
 
-    /// Makes the files durable.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
+    /// Makes the files durable; they are named within the block.
+    pub(crate) fn finish(mut self) -> io::Result<Vec<(String, Sum)>> {
         self.finish_file()?;
-        self.disk.sync_dir(&self.dir)
+        self.disk.sync_dir(&self.dir)?;
+        Ok(self.sums)
     }
 }
 
@@ -87,6 +101,7 @@ fn file_name(number: u64) -> String {
 /// The open files of a block.
 #[derive(Debug)]
 pub(crate) struct ChunkFiles {
+    dir: String,
     files: Vec<ChunkFile>,
     bytes: u64,
 }
@@ -126,7 +141,7 @@ impl ChunkFiles {
             bytes += file.len()?;
             files.push(ChunkFile { path: path.display().to_string(), file });
         }
-        Ok(Self { files, bytes })
+        Ok(Self { dir: dir.display().to_string(), files, bytes })
     }
 
     /// Size of all files.
@@ -134,40 +149,66 @@ impl ChunkFiles {
         self.bytes
     }
 
-    /// Reads the chunk with this reference into `buffer` and checks it.
-    pub(crate) fn read<'b>(
-        &self,
-        reference: u64,
-        buffer: &'b mut Vec<u8>,
-    ) -> Result<ReadChunk<'b>, QueryError> {
+    /// Says what is wrong with the chunk with this reference.
+    pub(crate) fn corrupt(&self, reference: u64, reason: impl Into<String>) -> QueryError {
         let (number, offset) = (reference >> 32, reference & u64::from(u32::MAX));
         let file = usize::try_from(number).ok().and_then(|number| self.files.get(number));
+        let path = file.map_or_else(|| self.dir.clone(), |file| file.path.clone());
+        QueryError::Corrupt { path, offset, reason: reason.into() }
+    }
+
+    /// For reading chunks, up to `ahead_max` bytes at once when they follow each other.
+    pub(crate) fn cursor(&self, ahead_max: usize) -> ChunkCursor<'_> {
+        ChunkCursor { files: self, window: Window::new(READ_BYTES, ahead_max), number: 0 }
+    }
+}
+
+/// Reads chunks, cheaply when they follow each other.
+#[derive(Debug)]
+pub(crate) struct ChunkCursor<'c> {
+    files: &'c ChunkFiles,
+    window: Window,
+    /// The file that the window is of.
+    number: u64,
+}
+
+impl ChunkCursor<'_> {
+    /// Makes ready for the chunks of one series, which follow each other from `first` to `last`.
+    pub(crate) fn expect(&mut self, first: u64, last: u64) {
+        let span = last.checked_sub(first).and_then(|span| usize::try_from(span).ok());
+        self.window.expect(span.unwrap_or(0).saturating_add(READ_BYTES));
+    }
+
+    /// Says what is wrong with the chunk with this reference.
+    pub(crate) fn corrupt(&self, reference: u64, reason: impl Into<String>) -> QueryError {
+        self.files.corrupt(reference, reason)
+    }
+
+    /// Reads the chunk with this reference and checks it.
+    pub(crate) fn read(&mut self, reference: u64) -> Result<ReadChunk<'_>, QueryError> {
+        let Self { files, window, number: window_of } = self;
+        let (number, offset) = (reference >> 32, reference & u64::from(u32::MAX));
+        let corrupt = |reason: &str| files.corrupt(reference, reason);
+        let file = usize::try_from(number).ok().and_then(|number| files.files.get(number));
         let Some(ChunkFile { path, file }) = file else {
-            let reason = format!("there is no chunks file {}", number + 1);
-            return Err(QueryError::Corrupt { path: String::from(CHUNKS_DIR), offset, reason });
+            return Err(corrupt(&format!("there is no chunks file {}", number + 1)));
         };
-        let corrupt = |reason: &str| QueryError::Corrupt {
-            path: path.clone(),
-            offset,
-            reason: String::from(reason),
-        };
+        if *window_of != number {
+            window.forget();
+            *window_of = number;
+        }
         let failed = |source| QueryError::Io { path: path.clone(), source };
-        buffer.resize(READ_BYTES, 0);
-        let read = file.read_at(buffer, offset).map_err(failed)?;
-        let mut bytes = Bytes::new(&buffer[..read]);
+        let start = window.get(file.as_ref(), offset, LENGTH_BYTES_MAX).map_err(failed)?;
+        let mut bytes = Bytes::new(start);
         let len = bytes.uvarint_len().map_err(|_| corrupt("chunk length is malformed"))?;
         if len > CHUNK_BYTES_MAX {
             return Err(corrupt("chunk is too long"));
         }
-        let start = read - bytes.len();
-        let end = start + 1 + len + CHECKSUM_BYTES;
-        if end > read {
-            buffer.resize(end, 0);
-            if file.read_at(buffer, offset).map_err(failed)? < end {
-                return Err(corrupt("chunk is cut off"));
-            }
-        }
-        let (content, checksum) = buffer[start..end].split_at(1 + len);
+        let prefix = start.len() - bytes.len();
+        let end = prefix + 1 + len + CHECKSUM_BYTES;
+        let read = window.get(file.as_ref(), offset, end).map_err(failed)?;
+        let read = read.get(prefix..end).ok_or_else(|| corrupt("chunk is cut off"))?;
+        let (content, checksum) = read.split_at(1 + len);
         if crc32c(content).to_be_bytes() != checksum {
             return Err(corrupt("checksum mismatch in chunk"));
         }
@@ -185,7 +226,7 @@ mod tests {
         disk.create_dir_all(Path::new("/c")).unwrap();
         let mut writer = ChunkWriter::new(Arc::new(disk.clone()), "/c".into());
         writer.file_bytes_max = file_bytes_max;
-        let references = chunks.iter().map(|chunk| writer.push(chunk).unwrap()).collect();
+        let references = chunks.iter().map(|chunk| writer.push(1, chunk).unwrap()).collect();
         writer.finish().unwrap();
         (disk, references)
     }
@@ -207,13 +248,14 @@ mod tests {
         assert_eq!(references[2] >> 32, 0);
         assert_eq!(references[3], 1 << 32 | 8);
         let files = ChunkFiles::open(&disk, Path::new("/c")).unwrap();
-        let mut buffer = vec![];
-        for (reference, chunk) in references.iter().zip(&chunks) {
-            let read = files.read(*reference, &mut buffer).unwrap();
-            assert_eq!((read.encoding, read.bytes), (XOR, *chunk));
+        let mut cursor = files.cursor(4 << 10);
+        let order = [0, 1, 2, 3, 1, 0, 3, 2];
+        for (reference, chunk) in order.map(|i| (&references[i], &chunks[i])) {
+            let read = cursor.read(*reference).unwrap();
+            assert_eq!((read.encoding, read.bytes), (1, *chunk));
         }
         for wrong in [9, 1 << 33, 1 << 32 | 999_999] {
-            assert!(matches!(files.read(wrong, &mut buffer), Err(QueryError::Corrupt { .. })));
+            assert!(matches!(cursor.read(wrong), Err(QueryError::Corrupt { .. })));
         }
     }
 
@@ -227,7 +269,7 @@ mod tests {
             flipped[at] ^= 0x10;
             disk.overwrite(path, &flipped).unwrap();
             let files = ChunkFiles::open(&disk, Path::new("/c")).unwrap();
-            assert!(files.read(references[0], &mut vec![]).is_err(), "byte {at}");
+            assert!(files.cursor(64).read(references[0]).is_err(), "byte {at}");
         }
     }
 }

@@ -1,391 +1,192 @@
 //! Reads the index of a block, keeping little of it in memory.
 //!
-//! Format: `docs/formats/index.md`. The symbol table and the postings offset table are verified once when the index is opened; of each, every
-//! 32nd entry stays in memory as a place to start scanning from. Series and postings are read and verified when asked for.
+//! Format: `docs/formats/index.md`. The symbol table and the postings offset table are verified once when the index is opened
+//! ([`super::symbols`], [`super::offset_table`]). Series ([`SeriesCursor`]) and postings are read and verified when asked for.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::io;
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
-use crc32c::{crc32c, crc32c_append};
-use model::{QueryContext, QueryError, TimeRange};
+use crc32c::crc32c;
+use model::{QueryContext, QueryError};
 
-use super::index_writer::ChunkRef;
-use super::{INDEX_MAGIC, INDEX_VERSION, SERIES_ALIGNMENT};
-use crate::bytes::{Bytes, DecodeError};
-use crate::disk::{Disk, DiskFile, read_exact_at};
+use super::cursor::SeriesCursor;
+use super::offset_table::OffsetTable;
+use super::scan::IndexFile;
+use super::symbols::{SymbolCache, SymbolIter, SymbolTable};
+use super::window::Window;
+use super::{INDEX_MAGIC, SERIES_ALIGNMENT};
+use crate::disk::Disk;
 use crate::postings::LabelIndex;
 
-/// One entry of this many stays in memory.
-const SAMPLING: usize = 32;
+/// Names symbols and series by their place in the file, and has its postings offset table in any order.
+const VERSION_BY_OFFSET: u8 = 1;
+/// The last version. It is read like the one before; nothing writes it yet.
+const VERSION_MAX: u8 = 3;
 
 const HEADER_BYTES: u64 = 5;
 const TOC_BYTES: usize = 6 * 8 + 4;
-const LENGTH_BYTES: u64 = 4;
-const CHECKSUM_BYTES: u64 = 4;
+/// Length and number of elements in front of postings.
+const POSTINGS_HEADER_BYTES: usize = 8;
+const CHECKSUM_BYTES: usize = 4;
 
-/// What is read at once when scanning.
-const WINDOW_BYTES: usize = 32 << 10;
-
-/// What is read for one series; most entries are smaller.
-const SERIES_BYTES: usize = 1 << 10;
-
-/// A larger string or series entry is damage.
-const ENTRY_BYTES_MAX: usize = 64 << 20;
+/// What is read at once of one list of postings, and of many that follow each other.
+const AHEAD_BYTES: (usize, usize) = (4 << 10, 256 << 10);
 
 /// The index of a block.
 #[derive(Debug)]
 pub(crate) struct IndexReader {
-    path: String,
-    file: Arc<dyn DiskFile>,
-    bytes: u64,
-    series: std::ops::Range<u64>,
-    symbols: SymbolTable,
-    names: Vec<Name>,
-    /// Where the postings of all series are.
-    all_at: Option<u64>,
-}
-
-#[derive(Debug, Default)]
-struct SymbolTable {
-    count: u32,
-    /// Where every 32nd symbol is.
-    sampled: Vec<u64>,
-    end: u64,
-}
-
-/// A label name in the postings offset table.
-#[derive(Debug)]
-struct Name {
-    name: String,
-    /// Every 32nd value, from the first on, with the position of its entry.
-    sampled: Vec<(String, u64)>,
-    /// Where the entries of the name end.
-    end: u64,
-}
-
-/// Labels and chunks of a series.
-#[derive(Debug, Default)]
-pub(crate) struct SeriesEntry {
-    /// Name and value symbols.
-    pub(crate) labels: Vec<(u32, u32)>,
-    pub(crate) chunks: Vec<ChunkRef>,
-}
-
-/// Strings that were looked up, kept for the time of one selection.
-#[derive(Debug, Default)]
-pub(crate) struct SymbolCache {
-    symbols: HashMap<u32, String, foldhash::fast::RandomState>,
-}
-
-/// Entries of a table read one after another.
-struct Scan<'r> {
-    reader: &'r IndexReader,
-    end: u64,
-    window: Vec<u8>,
-    /// Position of the window in the file.
-    window_at: u64,
-    /// Position in the window.
-    at: usize,
-    checksum: u32,
-}
-
-impl<'r> Scan<'r> {
-    fn new(reader: &'r IndexReader, start: u64, end: u64) -> Self {
-        Self { reader, end, window: Vec::new(), window_at: start, at: 0, checksum: 0 }
-    }
-
-    fn position(&self) -> u64 {
-        self.window_at + self.at as u64
-    }
-
-    /// Decodes one entry with `decode`; the window grows until it holds the entry.
-    fn entry<T>(
-        &mut self,
-        decode: impl Fn(&mut Bytes<'_>) -> Result<T, DecodeError>,
-    ) -> Result<T, QueryError> {
-        let mut wanted = WINDOW_BYTES;
-        loop {
-            let rest = &self.window[self.at..];
-            let mut bytes = Bytes::new(rest);
-            match decode(&mut bytes) {
-                Ok(entry) => {
-                    let taken = rest.len() - bytes.len();
-                    self.checksum = crc32c_append(self.checksum, &rest[..taken]);
-                    self.at += taken;
-                    return Ok(entry);
-                }
-                Err(DecodeError::End)
-                    if self.position() + (rest.len() as u64) < self.end
-                        && wanted <= ENTRY_BYTES_MAX =>
-                {
-                    self.refill(wanted)?;
-                    wanted *= 2;
-                }
-                Err(error) => return Err(self.reader.corrupt(self.position(), error.to_string())),
-            }
-        }
-    }
-
-    fn refill(&mut self, wanted: usize) -> Result<(), QueryError> {
-        let start = self.position();
-        let left = usize::try_from(self.end - start).unwrap_or(usize::MAX);
-        self.window.resize(wanted.min(left), 0);
-        (self.window_at, self.at) = (start, 0);
-        self.reader.read_exact(&mut self.window, start)
-    }
-
-    fn is_done(&self) -> bool {
-        self.position() >= self.end
-    }
+    pub(super) file: IndexFile,
+    version: u8,
+    /// Where the series are.
+    pub(super) series: Range<u64>,
+    pub(super) symbols: SymbolTable,
+    pub(super) table: OffsetTable,
 }
 
 impl IndexReader {
     /// Opens and verifies the index at `path`.
     pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<Self, QueryError> {
-        let text = path.display().to_string();
-        let failed = |source| QueryError::Io { path: text.clone(), source };
-        let file = disk.open(path).map_err(failed)?;
-        let bytes = file.len().map_err(failed)?;
         let mut reader = Self {
-            path: text,
-            file,
-            bytes,
+            file: IndexFile::open(disk, path)?,
+            version: 0,
             series: 0..0,
             symbols: SymbolTable::default(),
-            names: Vec::new(),
-            all_at: None,
+            table: OffsetTable::default(),
         };
         reader.load()?;
         Ok(reader)
     }
 
     /// Size of the file.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    fn corrupt(&self, offset: u64, reason: impl Into<String>) -> QueryError {
-        QueryError::Corrupt { path: self.path.clone(), offset, reason: reason.into() }
-    }
-
-    fn read_exact(&self, buffer: &mut [u8], offset: u64) -> Result<(), QueryError> {
-        read_exact_at(self.file.as_ref(), buffer, offset).map_err(|source| {
-            if source.kind() == io::ErrorKind::UnexpectedEof {
-                self.corrupt(offset, "file ends too early")
-            } else {
-                QueryError::Io { path: self.path.clone(), source }
-            }
-        })
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.file.bytes
     }
 
     fn load(&mut self) -> Result<(), QueryError> {
         let mut header = [0; 5];
-        self.read_exact(&mut header, 0)?;
+        self.file.read_exact(&mut header, 0)?;
         if header[..4] != INDEX_MAGIC.to_be_bytes() {
-            return Err(self.corrupt(0, "not an index"));
+            return Err(self.file.corrupt(0, "not an index"));
         }
-        if header[4] != INDEX_VERSION {
+        self.version = header[4];
+        if !(VERSION_BY_OFFSET..=VERSION_MAX).contains(&self.version) {
             let reason = format!("index version {} is not supported", header[4]);
-            return Err(self.corrupt(4, reason));
+            return Err(self.file.corrupt(4, reason));
         }
         let [symbols, series, label_indices, _, postings, table] = self.read_toc()?;
         // The series end where the first of the sections after them begins.
         let series_end = if label_indices >= series { label_indices } else { postings };
         if !(symbols == HEADER_BYTES && symbols < series && series <= series_end) {
-            return Err(self.corrupt(self.toc_at(), "table of contents is inconsistent"));
+            return Err(self.file.corrupt(self.toc_at(), "table of contents is inconsistent"));
         }
         self.series = series..series_end;
-        self.load_symbols(symbols)?;
-        self.load_names(table)
+        let by_offset = self.version == VERSION_BY_OFFSET;
+        self.symbols = SymbolTable::load(&self.file, symbols, by_offset)?;
+        self.table = OffsetTable::load(&self.file, table, !by_offset)?;
+        Ok(())
     }
 
     fn toc_at(&self) -> u64 {
-        self.bytes.saturating_sub(TOC_BYTES as u64)
+        self.file.bytes.saturating_sub(TOC_BYTES as u64)
     }
 
     fn read_toc(&self) -> Result<[u64; 6], QueryError> {
         let at = self.toc_at();
         let mut toc = [0; TOC_BYTES];
-        self.read_exact(&mut toc, at)?;
-        let (content, checksum) = toc.split_at(TOC_BYTES - 4);
+        self.file.read_exact(&mut toc, at)?;
+        let (content, checksum) = toc.split_at(TOC_BYTES - CHECKSUM_BYTES);
         if crc32c(content).to_be_bytes() != checksum {
-            return Err(self.corrupt(at, "checksum mismatch in the table of contents"));
+            return Err(self.file.corrupt(at, "checksum mismatch in the table of contents"));
         }
         let mut sections = [0; 6];
         for (section, bytes) in sections.iter_mut().zip(content.as_chunks::<8>().0) {
             *section = u64::from_be_bytes(*bytes);
             if *section > at {
-                return Err(self.corrupt(at, "table of contents points beyond the file"));
+                return Err(self.file.corrupt(at, "table of contents points beyond the file"));
             }
         }
         Ok(sections)
     }
 
-    /// The content of the section at `offset`, after its length and before its checksum.
-    fn section(&self, offset: u64) -> Result<std::ops::Range<u64>, QueryError> {
-        let mut length = [0; 4];
-        self.read_exact(&mut length, offset)?;
-        let start = offset + LENGTH_BYTES;
-        let end = start + u64::from(u32::from_be_bytes(length));
-        if end + CHECKSUM_BYTES > self.bytes {
-            return Err(self.corrupt(offset, "section is too long"));
-        }
-        Ok(start..end)
+    /// Where the entry of series `id` stands.
+    pub(super) fn series_offset(&self, id: u32) -> u64 {
+        let unit = if self.version == VERSION_BY_OFFSET { 1 } else { SERIES_ALIGNMENT };
+        u64::from(id) * unit
     }
 
-    fn verify(&self, scan: &Scan<'_>, end: u64) -> Result<(), QueryError> {
-        let mut checksum = [0; 4];
-        self.read_exact(&mut checksum, end)?;
-        if scan.position() != end || scan.checksum.to_be_bytes() != checksum {
-            return Err(self.corrupt(end, "checksum mismatch in a table"));
-        }
-        Ok(())
+    pub(super) fn corrupt(&self, offset: u64, reason: impl Into<String>) -> QueryError {
+        self.file.corrupt(offset, reason)
     }
 
-    fn load_symbols(&mut self, offset: u64) -> Result<(), QueryError> {
-        let section = self.section(offset)?;
-        let mut scan = Scan::new(self, section.start, section.end);
-        let count = scan.entry(|bytes| bytes.be32())?;
-        let mut sampled = Vec::new();
-        for i in 0..count as usize {
-            if i % SAMPLING == 0 {
-                sampled.push(scan.position());
-            }
-            scan.entry(|bytes| bytes.str().map(drop))?;
-        }
-        self.verify(&scan, section.end)?;
-        self.symbols = SymbolTable { count, sampled, end: section.end };
-        Ok(())
+    /// For reading series.
+    pub(crate) fn cursor(&self) -> SeriesCursor<'_> {
+        SeriesCursor::new(self)
     }
 
-    fn load_names(&mut self, offset: u64) -> Result<(), QueryError> {
-        let section = self.section(offset)?;
-        let mut scan = Scan::new(self, section.start, section.end);
-        let count = scan.entry(|bytes| bytes.be32())?;
-        let mut names: Vec<Name> = Vec::new();
-        let mut all_at = None;
-        let mut of_name = 0;
-        for _ in 0..count {
-            let at = scan.position();
-            let (name, value, offset) = scan.entry(|bytes| {
-                let (name, value, offset) = offset_entry(bytes)?;
-                Ok((String::from(name), String::from(value), offset))
-            })?;
-            if name.is_empty() && value.is_empty() {
-                all_at = Some(offset);
-                continue;
-            }
-            if names.last().is_none_or(|last| last.name != name) {
-                names.push(Name { name, sampled: Vec::new(), end: 0 });
-                of_name = 0;
-            }
-            let last = names.last_mut().expect("pushed above");
-            if of_name % SAMPLING == 0 {
-                last.sampled.push((value, at));
-            }
-            of_name += 1;
-            last.end = scan.position();
-        }
-        self.verify(&scan, section.end)?;
-        if !names.is_sorted_by(|a, b| a.name < b.name) {
-            return Err(self.corrupt(offset, "label names are not sorted"));
-        }
-        (self.names, self.all_at) = (names, all_at);
-        Ok(())
+    /// The strings of all labels in order.
+    pub(super) fn symbols(&self) -> SymbolIter<'_> {
+        self.symbols.iter(&self.file)
     }
 
-    /// The string of a symbol.
-    pub(crate) fn symbol<'c>(
+    /// The strings at these positions of the symbol table.
+    pub(super) fn strings<const N: usize>(
         &self,
-        symbol: u32,
-        cache: &'c mut SymbolCache,
-    ) -> Result<&'c str, QueryError> {
-        if !cache.symbols.contains_key(&symbol) {
-            self.load_symbol_group(symbol, cache)?;
+        positions: [u32; N],
+        cache: &mut SymbolCache,
+    ) -> Result<[String; N], QueryError> {
+        cache.trim();
+        for position in positions {
+            cache.load(&self.symbols, &self.file, position)?;
         }
-        Ok(&cache.symbols[&symbol])
+        Ok(positions.map(|position| String::from(cache.get(position))))
     }
 
-    fn load_symbol_group(&self, symbol: u32, cache: &mut SymbolCache) -> Result<(), QueryError> {
-        let group = symbol as usize / SAMPLING;
-        let start = self.symbols.sampled.get(group).filter(|_| symbol < self.symbols.count);
-        let Some(&start) = start else {
-            return Err(self.corrupt(self.symbols.end, format!("there is no symbol {symbol}")));
-        };
-        let end = self.symbols.sampled.get(group + 1).copied().unwrap_or(self.symbols.end);
-        let mut scan = Scan::new(self, start, end);
-        let first = u32::try_from(group * SAMPLING).expect("symbols are 32 bits");
-        for id in (first..self.symbols.count).take(SAMPLING) {
-            let text = scan.entry(|bytes| bytes.str().map(String::from))?;
-            cache.symbols.insert(id, text);
+    fn postings_window() -> Window {
+        Window::new(AHEAD_BYTES.0, AHEAD_BYTES.1)
+    }
+
+    /// Appends the series of the postings at `offset` to `into`.
+    pub(super) fn read_postings(
+        &self,
+        offset: u64,
+        window: &mut Window,
+        into: &mut Vec<u32>,
+    ) -> Result<(), QueryError> {
+        let corrupt = |reason| self.file.corrupt(offset, reason);
+        let failed = |source| self.file.failed(source);
+        let file = self.file.file.as_ref();
+        let header = window.get(file, offset, POSTINGS_HEADER_BYTES).map_err(failed)?;
+        let (len, rest) =
+            header.split_first_chunk::<4>().ok_or_else(|| corrupt("postings are cut off"))?;
+        let count = rest.first_chunk::<4>().ok_or_else(|| corrupt("postings are cut off"))?;
+        let (len, count) = (u32::from_be_bytes(*len), u32::from_be_bytes(*count));
+        if u64::from(len) != 4 + u64::from(count) * 4 {
+            return Err(corrupt("postings have another length than they say"));
+        }
+        if offset + 4 + u64::from(len) + CHECKSUM_BYTES as u64 > self.file.bytes {
+            return Err(corrupt("postings are cut off"));
+        }
+        let len = len as usize;
+        let section = window.get(file, offset, 4 + len + CHECKSUM_BYTES).map_err(failed)?;
+        let section = section.get(4..4 + len + CHECKSUM_BYTES);
+        let (content, checksum) =
+            section.ok_or_else(|| corrupt("postings are cut off"))?.split_at(len);
+        if crc32c(content).to_be_bytes() != checksum {
+            return Err(corrupt("checksum mismatch in postings"));
+        }
+        let (ids, _) = content[4..].as_chunks::<4>();
+        let start = into.len();
+        into.extend(ids.iter().map(|id| u32::from_be_bytes(*id)));
+        if !into[start..].is_sorted_by(|a, b| a < b) {
+            return Err(corrupt("postings are not sorted"));
         }
         Ok(())
-    }
-
-    /// Reads and verifies the entry of series `id`.
-    pub(crate) fn series(&self, id: u32, into: &mut SeriesEntry) -> Result<(), QueryError> {
-        let offset = u64::from(id) * SERIES_ALIGNMENT;
-        if !self.series.contains(&offset) {
-            return Err(self.corrupt(offset, "series lies outside its section"));
-        }
-        let left = usize::try_from(self.bytes - offset).unwrap_or(usize::MAX);
-        let mut buffer = vec![0; SERIES_BYTES.min(left)];
-        self.read_exact(&mut buffer, offset)?;
-        let mut bytes = Bytes::new(&buffer);
-        let len = bytes.uvarint_len().ok().filter(|&len| len <= ENTRY_BYTES_MAX);
-        let len = len.ok_or_else(|| self.corrupt(offset, "series entry is too long"))?;
-        let start = buffer.len() - bytes.len();
-        let end = start + len + 4;
-        if end > buffer.len() {
-            if end > left {
-                return Err(self.corrupt(offset, "series entry is cut off"));
-            }
-            buffer.resize(end, 0);
-            self.read_exact(&mut buffer, offset)?;
-        }
-        let (entry, checksum) = buffer[start..end].split_at(len);
-        if crc32c(entry).to_be_bytes() != checksum {
-            return Err(self.corrupt(offset, "checksum mismatch in a series entry"));
-        }
-        into.labels.clear();
-        into.chunks.clear();
-        decode_series(entry, into).map_err(|error| self.corrupt(offset, error.to_string()))
-    }
-
-    fn read_postings(&self, offset: u64) -> Result<Vec<u32>, QueryError> {
-        let section = self.section(offset)?;
-        let len = usize::try_from(section.end - section.start).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; len + 4];
-        self.read_exact(&mut bytes, section.start)?;
-        let (content, checksum) = bytes.split_at(len);
-        if crc32c(content).to_be_bytes() != checksum {
-            return Err(self.corrupt(offset, "checksum mismatch in postings"));
-        }
-        let Some((count, ids)) = content.split_first_chunk::<4>() else {
-            return Err(self.corrupt(offset, "postings have no length"));
-        };
-        let (ids, rest) = ids.as_chunks::<4>();
-        if ids.len() != u32::from_be_bytes(*count) as usize || !rest.is_empty() {
-            return Err(self.corrupt(offset, "postings have another length than they say"));
-        }
-        let ids: Vec<u32> = ids.iter().map(|id| u32::from_be_bytes(*id)).collect();
-        if !ids.is_sorted_by(|a, b| a < b) {
-            return Err(self.corrupt(offset, "postings are not sorted"));
-        }
-        Ok(ids)
-    }
-
-    fn name(&self, name: &str) -> Option<&Name> {
-        let at = self.names.binary_search_by(|known| known.name.as_str().cmp(name)).ok()?;
-        Some(&self.names[at])
     }
 
     /// Label names, sorted.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(|name| name.name.as_str())
+        self.table.names()
     }
 
     /// Calls `on_value` with the values of label `name` in order, and where the postings of each are, until it returns false.
@@ -393,89 +194,27 @@ impl IndexReader {
         &self,
         name: &str,
         context: &QueryContext,
-        mut on_value: impl FnMut(&str, u64) -> bool,
+        on_value: impl FnMut(&str, u64) -> bool,
     ) -> Result<(), QueryError> {
-        let Some(name) = self.name(name) else { return Ok(()) };
-        let mut scan = Scan::new(self, name.sampled[0].1, name.end);
-        let mut value = String::new();
-        let mut count = 0;
-        while !scan.is_done() {
-            if count % 1024 == 0 {
-                context.check()?;
-            }
-            count += 1;
-            let (text, offset) = scan.entry(|bytes| {
-                let (_, value, offset) = offset_entry(bytes)?;
-                Ok((String::from(value), offset))
-            })?;
-            value.clone_from(&text);
-            if !on_value(&value, offset) {
-                break;
-            }
-        }
-        Ok(())
+        self.table.values(&self.file, name, context, on_value)
     }
-
-    fn find_postings(&self, name: &str, value: &str) -> Result<Option<u64>, QueryError> {
-        let Some(name) = self.name(name) else { return Ok(None) };
-        let after = name.sampled.partition_point(|(sampled, _)| sampled.as_str() <= value);
-        let Some(group) = after.checked_sub(1) else { return Ok(None) };
-        let end = name.sampled.get(after).map_or(name.end, |(_, at)| *at);
-        let mut scan = Scan::new(self, name.sampled[group].1, end);
-        while !scan.is_done() {
-            let found = scan.entry(|bytes| {
-                let (_, found, offset) = offset_entry(bytes)?;
-                Ok((found == value).then_some(offset))
-            })?;
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// One entry of the postings offset table.
-fn offset_entry<'b>(bytes: &mut Bytes<'b>) -> Result<(&'b str, &'b str, u64), DecodeError> {
-    if bytes.uvarint()? != 2 {
-        return Err(DecodeError::Invalid("postings offset entry is not of a pair"));
-    }
-    Ok((bytes.str()?, bytes.str()?, bytes.uvarint()?))
-}
-
-fn decode_series(entry: &[u8], into: &mut SeriesEntry) -> Result<(), DecodeError> {
-    let mut bytes = Bytes::new(entry);
-    for _ in 0..bytes.uvarint_len()? {
-        into.labels.push((bytes.uvarint32()?, bytes.uvarint32()?));
-    }
-    let mut previous: Option<ChunkRef> = None;
-    for _ in 0..bytes.uvarint_len()? {
-        let min = match previous {
-            None => bytes.varint()?,
-            Some(previous) => previous.range.max.wrapping_add(bytes.uvarint()?.cast_signed()),
-        };
-        let max = min.wrapping_add(bytes.uvarint()?.cast_signed());
-        let reference = match previous {
-            None => bytes.uvarint()?,
-            Some(previous) => previous.reference.wrapping_add(bytes.varint()?.cast_unsigned()),
-        };
-        let chunk = ChunkRef { range: TimeRange::new(min, max), reference };
-        into.chunks.push(chunk);
-        previous = Some(chunk);
-    }
-    Ok(())
 }
 
 impl LabelIndex for IndexReader {
     fn all(&self) -> Result<Vec<u32>, QueryError> {
-        self.all_at.map_or_else(|| Ok(Vec::new()), |offset| self.read_postings(offset))
+        let mut series = Vec::new();
+        if let Some(offset) = self.table.all_at {
+            self.read_postings(offset, &mut Self::postings_window(), &mut series)?;
+        }
+        Ok(series)
     }
 
     fn equal(&self, name: &str, value: &str) -> Result<Cow<'_, [u32]>, QueryError> {
-        match self.find_postings(name, value)? {
-            Some(offset) => self.read_postings(offset).map(Cow::Owned),
-            None => Ok(Cow::Borrowed(&[])),
+        let mut series = Vec::new();
+        if let Some(offset) = self.table.find(&self.file, name, value)? {
+            self.read_postings(offset, &mut Self::postings_window(), &mut series)?;
         }
+        Ok(Cow::Owned(series))
     }
 
     fn matching(
@@ -492,11 +231,13 @@ impl LabelIndex for IndexReader {
             true
         })?;
         let mut series = Vec::new();
+        // The postings of a name stand in the order of its values, so the file is read forwards.
+        let mut window = Self::postings_window();
         for (i, offset) in offsets.into_iter().enumerate() {
             if i % 64 == 0 {
                 context.check()?;
             }
-            series.extend(self.read_postings(offset)?);
+            self.read_postings(offset, &mut window, &mut series)?;
         }
         series.sort_unstable();
         Ok(series)
@@ -505,10 +246,11 @@ impl LabelIndex for IndexReader {
 
 #[cfg(test)]
 mod tests {
-    use model::Matcher;
+    use model::{Matcher, TimeRange};
 
     use super::*;
-    use crate::block::index_writer::IndexWriter;
+    use crate::block::index_writer::{ChunkRef, IndexWriter};
+    use crate::block::symbol_list::SymbolList;
     use crate::disk::MemDisk;
     use crate::postings;
 
@@ -518,7 +260,7 @@ mod tests {
     fn write(disk: &MemDisk, count: usize) {
         let mut values: Vec<String> = (0..count).map(|i| format!("{i:05}")).collect();
         values.extend(["a", "n", "v"].map(String::from));
-        let symbols = values.iter().map(|text| text.as_str().into()).collect();
+        let symbols = symbol_list(values.iter().map(String::as_str));
         let file = disk.create(Path::new(PATH)).unwrap();
         let mut writer = IndexWriter::new(file, symbols).unwrap();
         let [a, n, v] = [0, 1, 2].map(|i| u32::try_from(count + i).unwrap());
@@ -527,6 +269,12 @@ mod tests {
             writer.series(labels, &chunks(i64::from(i))).unwrap();
         }
         writer.finish().unwrap();
+    }
+
+    fn symbol_list<'t>(texts: impl Iterator<Item = &'t str>) -> SymbolList {
+        let mut symbols = SymbolList::default();
+        texts.for_each(|text| symbols.push(text).unwrap());
+        symbols
     }
 
     fn chunks(i: i64) -> [ChunkRef; 2] {
@@ -541,7 +289,7 @@ mod tests {
     fn golden_index() {
         let disk = MemDisk::new();
         let file = disk.create(Path::new(PATH)).unwrap();
-        let mut writer = IndexWriter::new(file, vec!["a".into(), "b".into()]).unwrap();
+        let mut writer = IndexWriter::new(file, symbol_list(["a", "b"].into_iter())).unwrap();
         let range = TimeRange::new(-1, 9);
         writer.series(&[(0, 1)], &[ChunkRef { range, reference: 8 }]).unwrap();
         writer.finish().unwrap();
@@ -584,15 +332,13 @@ mod tests {
         let context = QueryContext::unbounded();
         let all = reader.all().unwrap();
         assert_eq!(all.len(), 1000);
-        let mut cache = SymbolCache::default();
+        let mut cursor = reader.cursor();
         for i in [0, 1, 31, 32, 33, 500, 998, 999] {
             let value = format!("{i:05}");
             let found = reader.equal("a", &value).unwrap();
             assert_eq!(found.as_ref(), [all[i]], "{value}");
-            let mut entry = SeriesEntry::default();
-            reader.series(found[0], &mut entry).unwrap();
-            assert_eq!(reader.symbol(entry.labels[0].1, &mut cache).unwrap(), value);
-            assert_eq!(entry.chunks, chunks(i.try_into().unwrap()));
+            assert_eq!(cursor.read(found[0]).unwrap().chunks, chunks(i.try_into().unwrap()));
+            assert_eq!(cursor.labels().unwrap().get("a"), Some(value.as_str()));
         }
         for missing in ["", "0", "00000x", "99999", "zzz"] {
             assert!(reader.equal("a", missing).unwrap().is_empty(), "{missing}");
@@ -610,21 +356,108 @@ mod tests {
         assert!(values.is_sorted());
     }
 
+    /// An index of version 1, which nothing writes any more: symbols and series are named by their place in the file, and entries of the
+    /// postings offset table stand in any order. Series `{a="x"}` and `{a="y", b="x"}`.
+    fn version_1() -> Vec<u8> {
+        let section = |content: &[u8]| {
+            let mut bytes = u32::try_from(content.len()).unwrap().to_be_bytes().to_vec();
+            bytes.extend_from_slice(content);
+            bytes.extend(crc32c(content).to_be_bytes());
+            bytes
+        };
+        let be = |at: usize| u32::try_from(at).unwrap().to_be_bytes();
+        let small = |at: usize| u8::try_from(at).unwrap();
+        let mut bytes = b"\xba\xaa\xd7\x00\x01".to_vec();
+        // The strings start at 13, after magic, version, length and count.
+        bytes.extend(section(b"\0\0\0\x04\x01a\x01b\x01x\x01y"));
+        let [a, b, x, y] = [13, 15, 17, 19];
+        let series_at = bytes.len();
+        let mut ids = vec![];
+        for entry in [vec![1, a, x, 1, 0, 10, 8], vec![2, a, y, b, x, 1, 2, 10, 40]] {
+            ids.push(bytes.len());
+            bytes.push(small(entry.len()));
+            bytes.extend(&entry);
+            bytes.extend(crc32c(&entry).to_be_bytes());
+        }
+        let label_indices_at = bytes.len();
+        let postings_at = bytes.len();
+        let mut table = be(4).to_vec();
+        let lists =
+            [("b", "x", vec![1]), ("a", "y", vec![1]), ("", "", vec![0, 1]), ("a", "x", vec![0])];
+        for (name, value, of) in lists {
+            let mut list = be(of.len()).to_vec();
+            of.iter().for_each(|&i: &usize| list.extend(be(ids[i])));
+            table.push(2);
+            crate::bytes::put_str(&mut table, name);
+            crate::bytes::put_str(&mut table, value);
+            crate::bytes::put_uvarint(&mut table, bytes.len() as u64);
+            bytes.extend(section(&list));
+        }
+        let table_at = bytes.len();
+        bytes.extend(section(&table));
+        let mut toc = vec![];
+        for at in [5, series_at, label_indices_at, table_at, postings_at, table_at] {
+            toc.extend((at as u64).to_be_bytes());
+        }
+        bytes.extend(&toc);
+        bytes.extend(crc32c(&toc).to_be_bytes());
+        bytes
+    }
+
+    fn labels_of(reader: &IndexReader, ids: &[u32]) -> Vec<String> {
+        let mut cursor = reader.cursor();
+        let label = |&id: &u32| {
+            cursor.read(id).unwrap();
+            cursor.labels().unwrap().to_string()
+        };
+        ids.iter().map(label).collect()
+    }
+
+    #[test]
+    fn version_1_is_read() {
+        let disk = MemDisk::new();
+        disk.create(Path::new(PATH)).unwrap().write_at(&version_1(), 0).unwrap();
+        let reader = IndexReader::open(&disk, Path::new(PATH)).unwrap();
+        let both = [r#"{a="x"}"#, r#"{a="y", b="x"}"#];
+        assert_eq!(labels_of(&reader, &reader.all().unwrap()), both);
+        assert_eq!(labels_of(&reader, &reader.equal("b", "x").unwrap()), both[1..]);
+        let context = QueryContext::unbounded();
+        let matching = reader.matching("a", &mut |value| value < "y", &context).unwrap();
+        assert_eq!(labels_of(&reader, &matching), both[..1]);
+        assert_eq!(reader.names().collect::<Vec<_>>(), ["a", "b"]);
+        let mut cursor = reader.cursor();
+        let chunks = &cursor.read(matching[0]).unwrap().chunks;
+        assert_eq!(chunks, &[ChunkRef { range: TimeRange::new(0, 10), reference: 8 }]);
+        assert!(cursor.read(matching[0] + 1).is_err(), "between two series");
+    }
+
+    #[test]
+    fn version_3_is_read_as_version_2_and_no_later_one() {
+        let disk = MemDisk::new();
+        write(&disk, 100);
+        let expected = read_everything(&disk).unwrap();
+        let mut bytes = disk.read(Path::new(PATH)).unwrap();
+        bytes[4] = 3;
+        disk.overwrite(Path::new(PATH), &bytes).unwrap();
+        assert_eq!(read_everything(&disk).unwrap(), expected);
+        for version in [0, 4] {
+            bytes[4] = version;
+            disk.overwrite(Path::new(PATH), &bytes).unwrap();
+            assert!(read_everything(&disk).is_err(), "version {version}");
+        }
+    }
+
     /// All that can be read from the index.
     fn read_everything(disk: &MemDisk) -> Result<Vec<String>, QueryError> {
         let reader = IndexReader::open(disk, Path::new(PATH))?;
-        let mut cache = SymbolCache::default();
+        let mut cursor = reader.cursor();
         let mut found = vec![];
         let matching = reader.matching("n", &mut |_| true, &QueryContext::unbounded())?;
         found.push(format!("{matching:?}"));
         for id in reader.all()? {
-            let mut entry = SeriesEntry::default();
-            reader.series(id, &mut entry)?;
-            for &(name, value) in &entry.labels {
-                let name = String::from(reader.symbol(name, &mut cache)?);
-                found.push(format!("{name}={}", reader.symbol(value, &mut cache)?));
-            }
-            found.push(format!("{:?}", entry.chunks));
+            cursor.read(id)?;
+            found.push(cursor.labels()?.to_string());
+            found.push(format!("{:?}", cursor.entry().chunks));
         }
         Ok(found)
     }

@@ -3,16 +3,18 @@
 //! Format: `docs/formats/index.md`. Symbols come first, then series in order of labels, then [`finish`](IndexWriter::finish) adds postings and the
 //! tables that lead to them.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
 use crc32c::{crc32c, crc32c_append};
 use model::TimeRange;
 
+use super::checksums::{Sum, SummedWriter};
+use super::postings_builder::{ListSize, PostingsBuilder};
+use super::symbol_list::SymbolList;
 use super::{INDEX_MAGIC, INDEX_VERSION, SERIES_ALIGNMENT};
 use crate::bytes::{put_str, put_uvarint, put_varint};
-use crate::disk::{DiskFile, FileWriter};
+use crate::disk::DiskFile;
 
 const POSTINGS_ALIGNMENT: u64 = 4;
 
@@ -26,14 +28,20 @@ pub(crate) struct ChunkRef {
 /// An index being written.
 #[derive(Debug)]
 pub(crate) struct IndexWriter {
-    file: FileWriter,
-    symbols: Vec<Box<str>>,
+    file: SummedWriter,
+    symbols: SymbolList,
     symbols_at: u64,
     series_at: u64,
-    all: Vec<u32>,
-    /// Series by name symbol in the upper and value symbol in the lower half.
-    postings: HashMap<u64, Vec<u32>, foldhash::fast::RandomState>,
+    postings: PostingsBuilder,
+    /// Labels of the last series.
+    last: Vec<(u32, u32)>,
     entry: Vec<u8>,
+}
+
+/// The postings of one name, by value.
+struct Lists {
+    name: u32,
+    sizes: Vec<ListSize>,
 }
 
 fn invalid(text: &'static str) -> io::Error {
@@ -46,73 +54,87 @@ fn length(bytes: usize) -> io::Result<[u8; 4]> {
 }
 
 impl IndexWriter {
-    /// Starts an index with these strings, sorted.
-    pub(crate) fn new(file: Arc<dyn DiskFile>, symbols: Vec<Box<str>>) -> io::Result<Self> {
-        let mut file = FileWriter::new(file);
+    /// Starts an index with these strings.
+    pub(crate) fn new(file: Arc<dyn DiskFile>, symbols: SymbolList) -> io::Result<Self> {
+        let mut file = SummedWriter::new(file);
         file.write(&INDEX_MAGIC.to_be_bytes())?;
         file.write(&[INDEX_VERSION])?;
         let symbols_at = file.position();
-        let mut section = length(symbols.len())?.to_vec();
-        for symbol in &symbols {
-            put_str(&mut section, symbol);
+        let bytes: usize = symbols.iter().map(|text| uvarint_bytes(text.len()) + text.len()).sum();
+        let mut section = SectionWriter::new(&mut file, 4 + bytes)?;
+        section.write(&length(symbols.len())?)?;
+        let mut item = Vec::new();
+        for symbol in symbols.iter() {
+            item.clear();
+            put_str(&mut item, symbol);
+            section.write(&item)?;
         }
-        write_section(&mut file, &section)?;
+        section.finish()?;
         let series_at = file.position();
         Ok(Self {
             file,
             symbols,
             symbols_at,
             series_at,
-            all: Vec::new(),
-            postings: HashMap::default(),
+            postings: PostingsBuilder::default(),
+            last: Vec::new(),
             entry: Vec::new(),
         })
     }
 
     /// Adds a series, which comes after all before by its labels. Labels are positions of symbols.
     pub(crate) fn series(&mut self, labels: &[(u32, u32)], chunks: &[ChunkRef]) -> io::Result<()> {
+        if self.file.position() > self.series_at && self.last.as_slice() >= labels {
+            return Err(invalid("series are not sorted"));
+        }
+        let symbols = self.symbols.len();
+        if labels.iter().any(|&(name, value)| name.max(value) as usize >= symbols) {
+            return Err(invalid("label has no symbol"));
+        }
+        self.last.clear();
+        self.last.extend_from_slice(labels);
         self.file.align(SERIES_ALIGNMENT)?;
         let id = u32::try_from(self.file.position() / SERIES_ALIGNMENT)
             .map_err(|_| invalid("index exceeds 64 GiB"))?;
-        let mut entry = std::mem::take(&mut self.entry);
+        let entry = &mut self.entry;
         entry.clear();
-        put_uvarint(&mut entry, labels.len() as u64);
+        put_uvarint(entry, labels.len() as u64);
         for &(name, value) in labels {
-            put_uvarint(&mut entry, u64::from(name));
-            put_uvarint(&mut entry, u64::from(value));
-            self.postings.entry(u64::from(name) << 32 | u64::from(value)).or_default().push(id);
+            put_uvarint(entry, u64::from(name));
+            put_uvarint(entry, u64::from(value));
         }
-        put_chunks(&mut entry, chunks);
+        put_chunks(entry, chunks);
+        let checksum = crc32c(entry).to_be_bytes();
         let mut prefix = Vec::with_capacity(5);
         put_uvarint(&mut prefix, entry.len() as u64);
         self.file.write(&prefix)?;
-        self.file.write(&entry)?;
-        self.file.write(&crc32c(&entry).to_be_bytes())?;
-        self.entry = entry;
-        self.all.push(id);
+        entry.extend_from_slice(&checksum);
+        self.file.write(entry)?;
+        self.postings.add(id, labels);
         Ok(())
     }
 
     /// Writes the rest and makes the file durable.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
+    pub(crate) fn finish(mut self) -> io::Result<Sum> {
         // Empty sections of label indices, which nobody reads any more.
         let label_indices_at = self.file.position();
         self.file.align(POSTINGS_ALIGNMENT)?;
         let postings_at = self.file.position();
-        let mut pairs: Vec<u64> = self.postings.keys().copied().collect();
-        pairs.sort_unstable();
-        let count = length(pairs.len() + 1)?;
-        let mut table = count.to_vec();
-        let all = std::mem::take(&mut self.all);
-        self.put_postings("", "", &all, &mut table)?;
-        for pair in pairs {
-            let series = self.postings.remove(&pair).expect("pairs are the keys");
-            let (name, value) = (pair >> 32, pair & u64::from(u32::MAX));
-            let (name, value) = (self.symbol(name)?, self.symbol(value)?);
-            self.put_postings(&name, &value, &series, &mut table)?;
+        let (all, columns) = std::mem::take(&mut self.postings).into_parts();
+        self.put_postings(&all)?;
+        let mut names = Vec::with_capacity(columns.len());
+        for column in columns {
+            let mut lists = Lists { name: column.name, sizes: Vec::new() };
+            column.each_list(&all, |value, series| {
+                let count = u32::try_from(series.len()).map_err(|_| invalid("too many series"))?;
+                lists.sizes.push(ListSize { value, series: count });
+                self.put_postings(series)
+            })?;
+            lists.sizes.shrink_to_fit();
+            names.push(lists);
         }
         let table_at = self.file.position();
-        write_section(&mut self.file, &table)?;
+        self.put_table(all.len(), &names, postings_at)?;
         let mut toc = Vec::new();
         let sections =
             [self.symbols_at, self.series_at, label_indices_at, table_at, postings_at, table_at];
@@ -124,37 +146,90 @@ impl IndexWriter {
         self.file.finish()
     }
 
-    fn symbol(&mut self, position: u64) -> io::Result<Box<str>> {
-        let position = usize::try_from(position).unwrap_or(usize::MAX);
-        self.symbols.get(position).cloned().ok_or_else(|| invalid("label has no symbol"))
+    fn put_postings(&mut self, series: &[u32]) -> io::Result<()> {
+        let bytes = &mut self.entry;
+        bytes.clear();
+        bytes.extend_from_slice(&length(series.len())?);
+        bytes.extend(series.iter().flat_map(|id| id.to_be_bytes()));
+        let mut section = SectionWriter::new(&mut self.file, bytes.len())?;
+        section.write(bytes)?;
+        section.finish()
     }
 
-    fn put_postings(
-        &mut self,
-        name: &str,
-        value: &str,
-        series: &[u32],
-        table: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        self.file.align(POSTINGS_ALIGNMENT)?;
-        table.push(2);
-        put_str(table, name);
-        put_str(table, value);
-        put_uvarint(table, self.file.position());
-        let mut section = Vec::with_capacity(4 + series.len() * 4);
-        section.extend_from_slice(&length(series.len())?);
-        for id in series {
-            section.extend_from_slice(&id.to_be_bytes());
-        }
-        write_section(&mut self.file, &section)
+    /// Writes the postings offset table. Lists follow each other from `postings_at` on, that of all series first, so their sizes say
+    /// where they are.
+    fn put_table(&mut self, all: usize, names: &[Lists], postings_at: u64) -> io::Result<()> {
+        let symbols = &self.symbols;
+        let mut bytes = 0_usize;
+        each_table_entry(symbols, all, names, postings_at, |entry| {
+            bytes += entry.len();
+            Ok(())
+        })?;
+        let pairs: usize = names.iter().map(|lists| lists.sizes.len()).sum();
+        let mut section = SectionWriter::new(&mut self.file, 4 + bytes)?;
+        section.write(&length(pairs + 1)?)?;
+        each_table_entry(symbols, all, names, postings_at, |entry| section.write(entry))?;
+        section.finish()
     }
 }
 
-/// Writes a section between its length and its checksum.
-fn write_section(file: &mut FileWriter, section: &[u8]) -> io::Result<()> {
-    file.write(&length(section.len())?)?;
-    file.write(section)?;
-    file.write(&crc32c_append(0, section).to_be_bytes())
+fn each_table_entry(
+    symbols: &SymbolList,
+    all: usize,
+    names: &[Lists],
+    postings_at: u64,
+    mut on_entry: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut entry = Vec::new();
+    let mut offset = postings_at;
+    let mut put = |name: &str, value: &str, series: u64| {
+        entry.clear();
+        entry.push(2);
+        put_str(&mut entry, name);
+        put_str(&mut entry, value);
+        put_uvarint(&mut entry, offset);
+        // Length, count and checksum around the ids.
+        offset += 12 + series * 4;
+        on_entry(&entry)
+    };
+    put("", "", all as u64)?;
+    for Lists { name, sizes } in names {
+        let name = symbols.get(*name as usize);
+        for size in sizes {
+            put(name, symbols.get(size.value as usize), u64::from(size.series))?;
+        }
+    }
+    Ok(())
+}
+
+fn uvarint_bytes(value: usize) -> usize {
+    let bits = (usize::BITS - value.leading_zeros()).max(1);
+    bits.div_ceil(7) as usize
+}
+
+/// Writes a section between its length, which is known beforehand, and its checksum.
+struct SectionWriter<'f> {
+    file: &'f mut SummedWriter,
+    checksum: u32,
+    left: usize,
+}
+
+impl<'f> SectionWriter<'f> {
+    fn new(file: &'f mut SummedWriter, bytes: usize) -> io::Result<Self> {
+        file.write(&length(bytes)?)?;
+        Ok(Self { file, checksum: 0, left: bytes })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.checksum = crc32c_append(self.checksum, bytes);
+        self.left = self.left.checked_sub(bytes.len()).expect("sections have the announced length");
+        self.file.write(bytes)
+    }
+
+    fn finish(self) -> io::Result<()> {
+        assert_eq!(self.left, 0, "sections have the announced length");
+        self.file.write(&self.checksum.to_be_bytes())
+    }
 }
 
 fn put_chunks(entry: &mut Vec<u8>, chunks: &[ChunkRef]) {

@@ -1,25 +1,46 @@
 //! Blocks: spans of time that are no longer written to, each in a folder of its own.
 //!
-//! Formats: `docs/formats/{index,chunks,tombstones}.md`. [`writer`] makes a block from the head, [`Block`] reads one. Merging blocks and rewriting
-//! them without deleted samples is not done here.
+//! Formats: `docs/formats/{index,chunks,tombstones,meta}.md`. [`writer`] makes a block from any [`source::SeriesSource`], [`Block`] reads
+//! one. When to do what is for the caller to decide.
 
+pub(crate) mod checksums;
 pub(crate) mod chunk_files;
+mod content;
+mod cursor;
+pub(crate) mod delete;
+mod files;
 pub(crate) mod index_reader;
 pub(crate) mod index_writer;
+pub(crate) mod merge;
 pub(crate) mod meta;
+mod offset_table;
+pub(crate) mod plan;
+mod postings_builder;
+pub(crate) mod quarantine;
+mod reencode;
+pub(crate) mod retention;
+mod scan;
+pub(crate) mod snapshot;
+pub(crate) mod source;
+pub(crate) mod symbol_list;
+mod symbols;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tombstones;
+pub(crate) mod verify;
+mod window;
 pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use chunkenc::Encoding;
 use model::{Columns, Labels, Matcher, QueryContext, QueryError, TimeRange};
-use telemetry::IntCounter;
 
 use crate::disk::Disk;
 use crate::postings;
-use chunk_files::{CHUNKS_DIR, ChunkFiles, XOR};
-use chunkenc::{XorDecoder, decode_range};
-use index_reader::{IndexReader, SeriesEntry, SymbolCache};
+use chunk_files::{CHUNKS_DIR, ChunkFiles};
+use index_reader::IndexReader;
 use index_writer::ChunkRef;
 use meta::Meta;
 use tombstones::Tombstones;
@@ -30,20 +51,31 @@ pub(crate) const INDEX_VERSION: u8 = 2;
 /// Series are addressed in units of this many bytes.
 pub(crate) const SERIES_ALIGNMENT: u64 = 16;
 
+/// What a query reads at once of the chunks of a series.
+const CHUNKS_AHEAD_BYTES: usize = 64 << 10;
+
 /// Ends the name of a block that is being written.
 pub(crate) const CREATION_SUFFIX: &str = ".tmp-for-creation";
 /// Ends the name of a block that is being deleted.
 pub(crate) const DELETION_SUFFIX: &str = ".tmp-for-deletion";
+
+/// What may be done with the files of a block that is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// They are read.
+    ReadOnly,
+    /// What is known of them is also brought up to date.
+    ReadWrite,
+}
 
 /// A block that can be read.
 #[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) dir: PathBuf,
     pub(crate) meta: Meta,
-    pub(crate) index: IndexReader,
-    chunks: ChunkFiles,
+    pub(crate) index: Arc<IndexReader>,
+    chunks: Arc<ChunkFiles>,
     tombstones: Tombstones,
-    foreign_chunks: IntCounter,
 }
 
 /// A series of a block that was selected.
@@ -63,23 +95,27 @@ impl BlockSeries {
 }
 
 impl Block {
-    /// Opens the block in `dir`. `foreign_chunks` counts chunks of kinds that are passed over when they are read.
+    /// Opens the block in `dir`, of which `meta` was read. A `meta.json` that was changed since it was written is believed if other
+    /// programs may do that, or if the content does not contradict.
     pub(crate) fn open(
         disk: &dyn Disk,
         dir: &Path,
-        meta: Meta,
-        foreign_chunks: IntCounter,
+        mut meta: Meta,
+        access: Access,
     ) -> Result<Self, QueryError> {
         let failed = |name: &str, source| QueryError::Io {
             path: dir.join(name).display().to_string(),
             source,
         };
-        let index = IndexReader::open(disk, &dir.join(INDEX_FILE))?;
+        content::check_name(dir, &meta)?;
+        let index = Arc::new(IndexReader::open(disk, &dir.join(INDEX_FILE))?);
         let chunks = ChunkFiles::open(disk, &dir.join(CHUNKS_DIR))
             .map_err(|error| failed(CHUNKS_DIR, error))?;
         let tombstones = Tombstones::read(disk, dir)
             .map_err(|error| failed(tombstones::TOMBSTONES_FILE, error))?;
-        Ok(Self { dir: dir.to_path_buf(), meta, index, chunks, tombstones, foreign_chunks })
+        content::check_meta(disk, dir, &meta, &index, access)?;
+        meta.stats.num_tombstones = tombstones.len();
+        Ok(Self { dir: dir.to_path_buf(), meta, index, chunks: Arc::new(chunks), tombstones })
     }
 
     /// Size of index and chunks.
@@ -96,41 +132,22 @@ impl Block {
         context: &QueryContext,
     ) -> Result<Vec<BlockSeries>, QueryError> {
         let mut selected = Vec::new();
-        let mut cache = SymbolCache::default();
-        let mut entry = SeriesEntry::default();
-        for (i, id) in postings::select(&self.index, matchers, context)?.into_iter().enumerate() {
+        let mut cursor = self.index.cursor();
+        let overlapping = |chunk: &&ChunkRef| chunk.range.overlaps(range);
+        for (i, id) in postings::select(&*self.index, matchers, context)?.into_iter().enumerate() {
             if i % 256 == 0 {
                 context.check()?;
             }
-            self.index.series(id, &mut entry)?;
-            entry.chunks.retain(|chunk| chunk.range.overlaps(range));
-            if entry.chunks.is_empty() {
+            let chunks = &cursor.read(id)?.chunks;
+            let chunks: Box<[ChunkRef]> = chunks.iter().filter(overlapping).copied().collect();
+            if chunks.is_empty() {
                 continue;
             }
-            let labels = self.labels(&entry, &mut cache)?;
-            let series = BlockSeries { id, labels, chunks: entry.chunks.as_slice().into() };
+            let series = BlockSeries { id, labels: cursor.labels()?, chunks };
             charge.grow(series.bytes())?;
             selected.push(series);
         }
         Ok(selected)
-    }
-
-    /// The labels of a series entry.
-    pub(crate) fn labels(
-        &self,
-        entry: &SeriesEntry,
-        cache: &mut SymbolCache,
-    ) -> Result<Labels, QueryError> {
-        let mut pairs = Vec::with_capacity(entry.labels.len());
-        for &(name, value) in &entry.labels {
-            let name = String::from(self.index.symbol(name, cache)?);
-            pairs.push((name, String::from(self.index.symbol(value, cache)?)));
-        }
-        Labels::from_pairs(pairs).map_err(|error| QueryError::Corrupt {
-            path: self.dir.join(INDEX_FILE).display().to_string(),
-            offset: 0,
-            reason: error.to_string(),
-        })
     }
 
     /// Appends the samples of a series within `range` to `into`.
@@ -142,27 +159,16 @@ impl Block {
         context: &QueryContext,
     ) -> Result<(), QueryError> {
         let start = into.len();
-        let mut buffer = Vec::new();
+        let mut cursor = self.chunks.cursor(CHUNKS_AHEAD_BYTES);
+        if let [first, .., last] = &*series.chunks {
+            cursor.expect(first.reference, last.reference);
+        }
         for chunk in series.chunks.iter().filter(|chunk| chunk.range.overlaps(range)) {
             context.check()?;
-            let read = self.chunks.read(chunk.reference, &mut buffer)?;
-            if read.encoding != XOR {
-                if self.foreign_chunks.get() == 0 {
-                    tracing::warn!(
-                        block = %self.dir.display(), encoding = read.encoding,
-                        "chunks of this encoding are not supported and are passed over"
-                    );
-                }
-                self.foreign_chunks.inc();
-                continue;
-            }
-            let decoded =
-                XorDecoder::new(read.bytes).and_then(|decoder| decode_range(decoder, range, into));
-            decoded.map_err(|error| QueryError::Corrupt {
-                path: self.dir.join(CHUNKS_DIR).display().to_string(),
-                offset: chunk.reference,
-                reason: error.to_string(),
-            })?;
+            let read = cursor.read(chunk.reference)?;
+            let decoded = Encoding::from_number(read.encoding)
+                .and_then(|encoding| chunkenc::decode(encoding, read.bytes, range, into));
+            decoded.map_err(|error| self.chunks.corrupt(chunk.reference, error.to_string()))?;
         }
         self.tombstones.apply(u64::from(series.id), start, into);
         Ok(())

@@ -1,33 +1,34 @@
-//! Opening a store: lock the folder, load the blocks, replay the log.
+//! Opening a store: lock the folder, load the blocks, fill the head.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::{Duration, Instant};
 
 use model::Clock;
 use parking_lot::{Mutex, RwLock};
 use telemetry::Registry;
-use ulid::Ulid;
 
 use super::append::Writer;
-use super::{Blocks, Db, LeftOut, Upkeep};
-use crate::block::meta::Meta;
-use crate::block::{Block, CREATION_SUFFIX, DELETION_SUFFIX};
-use crate::disk::{Disk, create_dir_durably, exists};
+use super::load::load_blocks;
+use super::replay::{Counts, Replay, ReplayProgress, Supplemented};
+use super::{Blocks, Db, Retention, Upkeep, snapshot};
+use crate::disk::{Disk, create_dir_durably};
 use crate::head::Head;
+use crate::head::chunk_store::{self, CHUNKS_HEAD_DIR, ChunkStore};
 use crate::head::views::Views;
 use crate::metrics::Metrics;
 use crate::options::Options;
-use crate::wal::record::{self, Kind, RefSample};
-use crate::wal::replay::{Damage, read_segment, repair_segment};
-use crate::wal::{Wal, WalError, checkpoint, segments};
+use crate::recode::SampleValue;
+use crate::wal::record::{self, RefSample, histograms};
+use crate::wal::{Wal, WalError};
 
 const LOCK_FILE: &str = "lock";
-pub(super) const WAL_DIR: &str = "wal";
-/// What a Prometheus may leave and this version does not read.
-const UNREAD: [&str; 2] = ["chunks_head", "wbl"];
+pub(crate) const WAL_DIR: &str = "wal";
+/// The log of late samples.
+pub(crate) const WBL_DIR: &str = "wbl";
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -54,16 +55,27 @@ impl From<WalError> for OpenError {
     }
 }
 
-fn failed(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> OpenError + use<> {
     let path = path.display().to_string();
     move |source| OpenError::Io { path, source }
+}
+
+/// What opening is done with.
+struct Opening<'a> {
+    path: &'a Path,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    metrics: Metrics,
+    progress: &'a ReplayProgress,
+    may_write: bool,
 }
 
 impl Db {
     /// Opens the store in folder `path`, which is created if need be, and replays its log.
     ///
     /// What is damaged costs itself and no more: a torn end of the log is cut off, damage in its middle is skipped and removed, a block that cannot be
-    /// read is left out. All of it is logged, counted, and named in the warnings of queries.
+    /// read is set aside. All of it is logged, counted, and named in the warnings of queries.
     ///
     /// # Errors
     /// [`OpenError`] if the folder is in use, or cannot be read or written.
@@ -74,301 +86,239 @@ impl Db {
         options: Options,
         registry: &Registry,
     ) -> Result<Self, OpenError> {
+        Self::open_watched(path, disk, clock, options, registry, &ReplayProgress::new())
+    }
+
+    /// As [`open`](Self::open); `progress` tells how far the replay is meanwhile.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_watched(
+        path: &Path,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+        registry: &Registry,
+        progress: &ReplayProgress,
+    ) -> Result<Self, OpenError> {
         create_dir_durably(disk.as_ref(), path).map_err(failed(path))?;
         let lock_path = path.join(LOCK_FILE);
         let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => OpenError::InUse { path: path.display().to_string() },
             _ => failed(&lock_path)(error),
         })?;
-        let metrics = Metrics::new(registry);
-        let blocks = load_blocks(disk.as_ref(), path, &metrics)?;
-        let mut head = Head::new(milliseconds(options.min_block_duration).max(1));
-        if let Some(end) = blocks.loaded.iter().map(|block| block.meta.max_time).max() {
-            head.set_min_valid(end);
+        // The log of late samples comes with the first of them: promtool stumbles over an empty one.
+        for dir in [WAL_DIR, CHUNKS_HEAD_DIR].map(|name| path.join(name)) {
+            create_dir_durably(disk.as_ref(), &dir).map_err(failed(&dir))?;
         }
-        let wal_dir = path.join(WAL_DIR);
-        create_dir_durably(disk.as_ref(), &wal_dir).map_err(failed(&wal_dir))?;
+        let metrics = Metrics::new(registry);
+        let mut db =
+            Opening { path, disk, clock, options, metrics, progress, may_write: true }.run()?;
+        db.lock = Some(lock);
+        Ok(db)
+    }
+
+    /// Opens the store in folder `path` to look at it: nothing is locked, written, repaired or removed, so this works beside a running server and on a
+    /// file system that cannot be written. Appending fails.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the folder cannot be read.
+    pub fn open_read_only(
+        path: &Path,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+        progress: &ReplayProgress,
+    ) -> Result<Self, OpenError> {
+        disk.list(path).map_err(failed(path))?;
+        let metrics = Metrics::new(&Registry::new());
+        Opening { path, disk, clock, options, metrics, progress, may_write: false }.run()
+    }
+}
+
+impl Opening<'_> {
+    fn run(self) -> Result<Db, OpenError> {
+        let disk = self.disk.as_ref();
+        let blocks = load_blocks(disk, self.path, &self.metrics, self.may_write)?;
         let started = Instant::now();
-        let replayed = Replay::new(&mut head, &metrics).run(disk.as_ref(), &wal_dir, &options)?;
-        metrics.replay_seconds.set(started.elapsed().as_secs_f64());
-        let upkeep = upkeep_after(replayed.aliases, &mut head, replayed.next_segment);
-        let wal = Wal::new(
-            Arc::clone(&disk),
-            wal_dir,
-            replayed.next_segment,
-            options.wal_segment_bytes,
-            options.wal_compression,
-        );
-        let db = Self {
-            dir: path.to_path_buf(),
-            disk,
-            clock,
-            options,
-            metrics,
+        let filled = self.fill(&blocks)?;
+        let Filled { mut head, aliases, retired, next_segments, unread_segments, .. } = filled;
+        self.metrics.replay_seconds.set(started.elapsed().as_secs_f64());
+        let mut upkeep = upkeep_after(aliases, retired, &mut head, next_segments[0]);
+        upkeep.unread_segments = unread_segments;
+        let [wal, wbl] =
+            [(WAL_DIR, next_segments[0]), (WBL_DIR, next_segments[1])].map(|(name, next)| {
+                Wal::new(
+                    Arc::clone(&self.disk),
+                    self.path.join(name),
+                    next,
+                    self.options.wal_segment_bytes,
+                    self.options.wal_compression,
+                )
+            });
+        let mut writer = Writer::new(wal, wbl);
+        if self.may_write
+            && let Err(error) = log_late(&mut writer, &filled.supplemented)
+        {
+            tracing::warn!(%error, "samples that the log lost are in memory alone");
+        }
+        let retention = Retention::of(&self.options);
+        let late_window = AtomicI64::new(milliseconds(self.options.out_of_order_time_window));
+        let stale_threshold =
+            AtomicU64::new(self.options.stale_series_compaction_threshold.to_bits());
+        let db = Db {
+            dir: self.path.to_path_buf(),
+            disk: self.disk,
+            clock: self.clock,
+            options: self.options,
+            retention: Mutex::new(retention),
+            late_window,
+            stale_threshold,
+            metrics: self.metrics,
             maintenance: Mutex::new(upkeep),
-            writer: Mutex::new(Writer::new(wal)),
+            writer: Mutex::new(writer),
             head: RwLock::new(head),
             blocks: RwLock::new(Arc::new(blocks)),
             views: Views::default(),
-            _lock: lock,
+            doomed: Mutex::default(),
+            may_write: self.may_write,
+            stopping: AtomicBool::new(false),
+            lock: None,
         };
         db.update_gauges(&db.head.read());
         db.update_block_gauges();
         Ok(db)
     }
+
+    /// Fills a head with what the blocks do not have.
+    fn fill(&self, blocks: &Blocks) -> Result<Filled, OpenError> {
+        let disk = self.disk.as_ref();
+        let chunks_dir = self.path.join(CHUNKS_HEAD_DIR);
+        let old_files = chunk_store::list_files(disk, &chunks_dir).map_err(failed(&chunks_dir))?;
+        let next_file = old_files.last().map_or(1, |(number, _)| number.saturating_add(1));
+        let place = self.may_write.then(|| (Arc::clone(&self.disk), chunks_dir.clone()));
+        let range = milliseconds(self.options.min_block_duration).max(1);
+        let fresh = |next_file| {
+            let store = ChunkStore::new(place.clone(), next_file);
+            let mut head = Head::new(range, store, self.options.exemplars_max);
+            if let Some(end) = blocks.end_in_order() {
+                head.set_min_valid(end);
+            }
+            head
+        };
+        let mut head = fresh(1);
+        let mut restored = None;
+        if self.may_write {
+            snapshot::remove_unfinished(disk, self.path)
+                .map_err(|(path, error)| failed(&path)(error))?;
+            if self.options.head_snapshots {
+                restored = snapshot::restore(disk, self.path, &mut head, || fresh(next_file));
+            }
+        }
+        if restored.is_none() {
+            head = fresh(next_file);
+        } else {
+            // The replay writes anew what came after the snapshot.
+            self.remove_chunks(&old_files, |number| head.chunks.has_file(number));
+        }
+        let mark = restored.as_ref().map(|restored| restored.mark);
+        let (aliases, retired) =
+            restored.map_or_else(Default::default, |restored| (restored.aliases, restored.retired));
+        let mut replay = Replay {
+            head: &mut head,
+            metrics: &self.metrics,
+            options: &self.options,
+            disk,
+            progress: self.progress,
+            may_write: self.may_write,
+            aliases,
+            unread_segments: Vec::new(),
+            supplemented: Vec::new(),
+            counts: Counts::default(),
+        };
+        let wal_dir = self.path.join(WAL_DIR);
+        let has_wal = crate::disk::exists(disk, &wal_dir).map_err(failed(&wal_dir))?;
+        let next_wal = if has_wal { replay.wal(&wal_dir, mark)? } else { 0 };
+        let unread_segments = std::mem::take(&mut replay.unread_segments);
+        let next_wbl = replay.wbl(&self.path.join(WBL_DIR))?;
+        if replay.counts.damages > 0 && mark.is_none() {
+            replay.supplement(&old_files)?;
+        }
+        replay.summarize();
+        let (aliases, supplemented) = (replay.aliases, replay.supplemented);
+        head.chunks.flush();
+        if self.may_write && mark.is_none() {
+            // The head has written its full chunks anew.
+            self.remove_chunks(&old_files, |_| false);
+        }
+        let next_segments = [next_wal, next_wbl];
+        Ok(Filled { head, aliases, retired, next_segments, unread_segments, supplemented })
+    }
+
+    fn remove_chunks(&self, files: &[(u32, PathBuf)], keeps: impl Fn(u32) -> bool) {
+        for (_, path) in files.iter().filter(|(number, _)| !keeps(*number)) {
+            if let Err(error) = self.disk.remove_file(path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove head chunks");
+            }
+        }
+    }
+}
+
+/// A head, and what a replay leaves beside it.
+struct Filled {
+    head: Head,
+    /// Refs that were logged for a series that has another.
+    aliases: HashMap<u64, u64>,
+    /// Of series that left the head before a snapshot.
+    retired: HashMap<u64, u32>,
+    /// Of the log and the log of late samples.
+    next_segments: [u32; 2],
+    /// Of the log, those that a snapshot made unnecessary to read.
+    unread_segments: Vec<u32>,
+    /// Samples that no log has.
+    supplemented: Vec<Supplemented>,
+}
+
+/// Writes samples that no log has to the log of late ones: the other has later ones already.
+fn log_late(writer: &mut Writer, samples: &[Supplemented]) -> Result<(), WalError> {
+    const SAMPLES_PER_RECORD: usize = 10_000;
+    for part in samples.chunks(SAMPLES_PER_RECORD) {
+        let (mut floats, mut of_histograms) = (Vec::new(), Vec::new());
+        for Supplemented { series, t, value } in part {
+            match value {
+                SampleValue::Float(v) => {
+                    floats.push(RefSample { series: *series, t: *t, v: *v });
+                }
+                SampleValue::Histogram(histogram) => of_histograms.push((*series, *t, histogram)),
+            }
+        }
+        let (mut record, mut records) = (Vec::new(), Vec::new());
+        record::put_samples(&mut record, floats.into_iter());
+        histograms::put(&mut records, of_histograms.into_iter());
+        records.push(record);
+        let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+        writer.wbl.append(&records)?;
+    }
+    Ok(())
 }
 
 /// Drops the series that have no samples since all of theirs are in blocks, and notes which refs the log may still mention.
-fn upkeep_after(aliases: HashMap<u64, u64>, head: &mut Head, next_segment: u32) -> Upkeep {
+fn upkeep_after(
+    aliases: HashMap<u64, u64>,
+    mut retired: HashMap<u64, u32>,
+    head: &mut Head,
+    next_segment: u32,
+) -> Upkeep {
     let last_segment = next_segment.saturating_sub(1);
     let plan = head.plan_truncation(head.min_valid());
     let dropped = head.truncate(plan).into_iter().map(|dropped| dropped.series);
-    let retired = dropped.chain(aliases.keys().copied()).map(|series| (series, last_segment));
-    Upkeep { truncate_before: None, retired: retired.collect(), aliases }
+    retired.extend(dropped.chain(aliases.keys().copied()).map(|series| (series, last_segment)));
+    Upkeep { retired, aliases, first_segment: next_segment, ..Upkeep::default() }
 }
 
 /// Whole milliseconds.
 pub(super) fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Removes what was left unfinished and opens all blocks that can be opened.
-fn load_blocks(disk: &dyn Disk, dir: &Path, metrics: &Metrics) -> Result<Blocks, OpenError> {
-    let mut blocks = Blocks::default();
-    let mut broken: Vec<(Ulid, LeftOut)> = Vec::new();
-    for entry in disk.list(dir).map_err(failed(dir))? {
-        let path = dir.join(&entry.name);
-        if !entry.is_dir {
-            continue;
-        }
-        if UNREAD.contains(&entry.name.as_str()) {
-            tracing::info!(path = %path.display(), "not read by this version; the write-ahead log is");
-        } else if entry.name.ends_with(CREATION_SUFFIX) || entry.name.ends_with(DELETION_SUFFIX) {
-            tracing::info!(path = %path.display(), "removing what was left unfinished");
-            disk.remove_dir_all(&path).map_err(failed(&path))?;
-        } else if let Ok(ulid) = Ulid::from_string(&entry.name) {
-            match open_block(disk, &path, metrics) {
-                Ok(block) => blocks.loaded.push(Arc::new(block)),
-                Err(left_out) => broken.push((ulid, left_out)),
-            }
-        }
-    }
-    let obsolete = obsolete_blocks(&blocks.loaded);
-    blocks.loaded.retain(|block| !obsolete.contains(&block.meta.ulid));
-    for ulid in &obsolete {
-        let path = dir.join(ulid.to_string());
-        if let Err(error) = delete_block(disk, &path) {
-            tracing::warn!(block = %path.display(), %error, "cannot delete an obsolete block");
-        }
-    }
-    for (_, left_out) in broken.into_iter().filter(|(ulid, _)| !obsolete.contains(ulid)) {
-        tracing::error!("{}", left_out.warning);
-        metrics.blocks_failed.inc();
-        blocks.left_out.push(left_out);
-    }
-    blocks.sort();
-    Ok(blocks)
-}
-
-/// Blocks that others were made from, and empty ones: their deletion was interrupted.
-fn obsolete_blocks(loaded: &[Arc<Block>]) -> HashSet<Ulid> {
-    let parents = loaded.iter().flat_map(|block| &block.meta.compaction.parents);
-    let deletable = loaded.iter().filter(|block| block.meta.compaction.deletable);
-    parents.map(|parent| parent.ulid).chain(deletable.map(|block| block.meta.ulid)).collect()
-}
-
-fn open_block(disk: &dyn Disk, path: &Path, metrics: &Metrics) -> Result<Block, LeftOut> {
-    let left_out = |range, reason: String| {
-        let warning = format!("block {} is left out: {reason}", path.display());
-        LeftOut { range, warning }
-    };
-    let meta =
-        Meta::read(disk, path).map_err(|error| left_out(None, format!("meta.json: {error}")))?;
-    let range = meta.range();
-    Block::open(disk, path, meta, metrics.chunks_skipped.clone())
-        .map_err(|error| left_out(Some(range), error.to_string()))
-}
-
-/// Deletes the block in `dir`, if it is there: first its name, so that half of a block is never taken for one.
-pub(super) fn delete_block(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-    if !exists(disk, dir)? {
-        return Ok(());
-    }
-    let mut name = dir.as_os_str().to_owned();
-    name.push(DELETION_SUFFIX);
-    let doomed = PathBuf::from(name);
-    disk.rename(dir, &doomed)?;
-    if let Some(parent) = dir.parent() {
-        disk.sync_dir(parent)?;
-    }
-    disk.remove_dir_all(&doomed)
-}
-
-impl Blocks {
-    pub(super) fn sort(&mut self) {
-        self.loaded.sort_by_key(|block| (block.meta.min_time, block.meta.max_time));
-    }
-}
-
-/// Fills the head from the log.
-struct Replay<'a> {
-    head: &'a mut Head,
-    metrics: &'a Metrics,
-    aliases: HashMap<u64, u64>,
-    samples: Vec<RefSample>,
-    samples_unknown: u64,
-    samples_replayed: u64,
-    records_skipped: u64,
-}
-
-/// What a replay leaves beside the head.
-struct Replayed {
-    /// Refs that were logged for a series that has another.
-    aliases: HashMap<u64, u64>,
-    next_segment: u32,
-}
-
-impl<'a> Replay<'a> {
-    fn new(head: &'a mut Head, metrics: &'a Metrics) -> Self {
-        Self {
-            head,
-            metrics,
-            aliases: HashMap::new(),
-            samples: Vec::new(),
-            samples_unknown: 0,
-            samples_replayed: 0,
-            records_skipped: 0,
-        }
-    }
-
-    /// Replays the log in `dir`.
-    fn run(
-        mut self,
-        disk: &dyn Disk,
-        dir: &Path,
-        options: &Options,
-    ) -> Result<Replayed, OpenError> {
-        let listing = segments::list(disk, dir).map_err(failed(dir))?;
-        for (path, is_dir) in &listing.leftovers {
-            let removed = if *is_dir { disk.remove_dir_all(path) } else { disk.remove_file(path) };
-            removed.map_err(failed(path))?;
-        }
-        let mut next_segment = 0;
-        if let Some((last, checkpoint)) = listing.checkpoints.last() {
-            next_segment = last.saturating_add(1);
-            let inner = segments::list(disk, checkpoint).map_err(failed(checkpoint))?;
-            for (_, path) in &inner.segments {
-                self.segment(disk, path, options)?;
-            }
-            // Its segments may still be there if the process ended before they were removed.
-            checkpoint::remove_replaced(disk, dir, *last).map_err(failed(dir))?;
-        }
-        let first = next_segment;
-        for (number, path) in listing.segments.iter().filter(|(number, _)| *number >= first) {
-            if *number != next_segment && next_segment > 0 {
-                tracing::warn!(segment = %path.display(), "the log lacks the segments before this");
-            }
-            self.segment(disk, path, options)?;
-            next_segment = number.saturating_add(1);
-        }
-        self.summarize();
-        Ok(Replayed { aliases: self.aliases, next_segment })
-    }
-
-    fn summarize(&self) {
-        if self.samples_unknown > 0 {
-            tracing::warn!(
-                samples = self.samples_unknown,
-                "the log has samples of series that it does not have"
-            );
-        }
-        if self.records_skipped > 0 {
-            tracing::warn!(
-                records = self.records_skipped,
-                "the log has records of kinds that this version does not keep"
-            );
-        }
-        tracing::info!(
-            series = self.head.len(),
-            samples = self.samples_replayed,
-            "write-ahead log replayed"
-        );
-    }
-
-    fn segment(&mut self, disk: &dyn Disk, path: &Path, options: &Options) -> Result<(), WalError> {
-        let damage = read_segment(disk, path, |record| match record::kind(record) {
-            Kind::Series => record::read_series(record, |series, pairs| self.series(series, pairs)),
-            Kind::Samples => {
-                self.samples.clear();
-                record::read_samples(record, &mut self.samples)?;
-                self.append_samples();
-                Ok(())
-            }
-            Kind::Other(kind) => {
-                self.metrics.records_skipped.with_label_values(&[kind]).inc();
-                self.records_skipped += 1;
-                Ok(())
-            }
-        })?;
-        self.report(path, &damage);
-        repair_segment(disk, path, &damage, options.wal_compression)
-    }
-
-    fn report(&self, path: &Path, damage: &Damage) {
-        for lost in &damage.lost {
-            tracing::warn!(
-                segment = %path.display(), offset = lost.offset, bytes = lost.bytes,
-                reason = %lost.reason, "damage in the write-ahead log, these bytes are lost"
-            );
-            self.metrics.wal_corruptions.inc();
-            self.metrics.wal_bytes_lost.inc_by(lost.bytes);
-        }
-        if damage.foreign > 0 {
-            tracing::warn!(
-                segment = %path.display(), records = damage.foreign,
-                "records in a compression that is not supported are passed over"
-            );
-            let counter = self.metrics.records_skipped.with_label_values(&["compressed"]);
-            counter.inc_by(damage.foreign);
-        }
-    }
-
-    fn series(&mut self, series: u64, pairs: &[(&str, &str)]) {
-        self.head.reserve_ref(series);
-        if pairs.is_empty() || self.head.slot(series).is_some() {
-            return;
-        }
-        match self.head.labels.find(pairs.iter().copied()) {
-            // Logged twice: a Prometheus drops a series from memory and creates it anew under another ref.
-            Some(slot) => {
-                self.aliases.insert(series, self.head.series_ref(slot));
-            }
-            None => {
-                if self.head.add_series(series, pairs.iter().copied()).is_none() {
-                    tracing::error!(series, "no room for a series of the log");
-                }
-            }
-        }
-    }
-
-    fn append_samples(&mut self) {
-        for &RefSample { series, t, v } in &self.samples {
-            // Even a ref whose series is lost must not be given to another.
-            self.head.reserve_ref(series);
-            if t < self.head.min_valid() {
-                continue;
-            }
-            let series = self.aliases.get(&series).copied().unwrap_or(series);
-            let Some(slot) = self.head.slot(series) else {
-                self.samples_unknown += 1;
-                continue;
-            };
-            if self.head.last(slot).is_none_or(|last| t > last.t) {
-                self.head.append(slot, t, v, None);
-                self.samples_replayed += 1;
-            }
-        }
-    }
 }
 
 /// The folder of the log.

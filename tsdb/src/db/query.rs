@@ -1,6 +1,6 @@
 //! Views of the store: the head and the blocks as one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::{
@@ -9,11 +9,11 @@ use model::{
 };
 
 use super::{Blocks, Db, LeftOut};
-use crate::block::index_reader::{SeriesEntry, SymbolCache};
 use crate::block::{Block, BlockSeries};
-use crate::head::select::{CopiedChunks, HeadSeries};
+use crate::head::select::HeadSeries;
+use crate::head::series_chunks::{Horizon, SeriesChunks};
 use crate::postings;
-use chunkenc::{XorDecoder, decode_range};
+use crate::rows::put_in_order;
 
 impl Queryable for Db {
     fn querier(&self, range: TimeRange) -> Result<Box<dyn Querier + '_>, QueryError> {
@@ -21,13 +21,25 @@ impl Queryable for Db {
         let head = self.head.read();
         let head_from = head.min_valid();
         let head_range = head.time_range();
+        let late_range = head.late.range();
+        let batch = head.batch();
         let epoch = self.views.open(head_from);
         let blocks = Arc::clone(&self.blocks.read());
         drop(head);
         // As Prometheus, which does not look at the end of the head: it may matter for the order of series.
-        let reads_head = head_range.is_some_and(|head| head.min <= range.max);
+        let reads_head = head_range.is_some_and(|head| head.min <= range.max)
+            || late_range.is_some_and(|late| late.overlaps(range));
         let warnings = blocks.warnings(range);
-        Ok(Box::new(View { db: self, range, head_from, reads_head, epoch, blocks, warnings }))
+        Ok(Box::new(View {
+            db: self,
+            range,
+            head_from,
+            reads_head,
+            epoch,
+            batch,
+            blocks,
+            warnings,
+        }))
     }
 }
 
@@ -39,6 +51,8 @@ struct View<'d> {
     head_from: Timestamp,
     reads_head: bool,
     epoch: u32,
+    /// Late samples of later batches are not part of the view.
+    batch: u64,
     blocks: Arc<Blocks>,
     warnings: Vec<String>,
 }
@@ -74,7 +88,7 @@ impl View<'_> {
         }
         let head = self.db.head.read();
         let slots = postings::select(&*head, matchers, context)?;
-        head.view(&slots, range.min.max(self.head_from), self.epoch, context)
+        head.view(&slots, range.min.max(self.head_from), range, self.epoch, context)
     }
 }
 
@@ -186,16 +200,13 @@ fn each_label(
     context: &QueryContext,
     mut on_label: impl FnMut(&str, &str),
 ) -> Result<(), QueryError> {
-    let mut cache = SymbolCache::default();
-    let mut entry = SeriesEntry::default();
-    for (i, id) in postings::select(&block.index, matchers, context)?.into_iter().enumerate() {
+    let mut cursor = block.index.cursor();
+    for (i, id) in postings::select(&*block.index, matchers, context)?.into_iter().enumerate() {
         if i % 256 == 0 {
             context.check()?;
         }
-        block.index.series(id, &mut entry)?;
-        for label in block.labels(&entry, &mut cache)?.iter() {
-            on_label(label.name, label.value);
-        }
+        cursor.read(id)?;
+        cursor.each_label(&mut on_label)?;
     }
     Ok(())
 }
@@ -236,6 +247,44 @@ impl Parts {
     }
 }
 
+/// One of [`Parts`].
+#[derive(Debug)]
+enum Part {
+    Head(HeadSeries),
+    Block(u32, BlockSeries),
+}
+
+impl Parts {
+    fn add(&mut self, part: Part) {
+        match part {
+            Part::Head(series) => self.head = Some(series),
+            Part::Block(at, series) => self.blocks.push((at, series)),
+        }
+    }
+}
+
+/// Hands over the elements of all lists in order of labels, of equal labels those of the first list first. Blocks have their series in order
+/// already, and to compare two label sets takes longer than anything else here.
+fn join_sorted<T>(mut lists: Vec<Vec<(Labels, T)>>, mut each: impl FnMut(Labels, T)) {
+    for list in &mut lists {
+        if !list.is_sorted_by(|a, b| a.0 <= b.0) {
+            list.sort_by(|a, b| a.0.cmp(&b.0));
+        }
+    }
+    let mut rest: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
+    loop {
+        let heads = rest.iter().enumerate().filter_map(|(at, list)| {
+            let (labels, _) = list.as_slice().first()?;
+            Some((labels, at))
+        });
+        // Of equal ones the first.
+        let Some((_, at)) = heads.min_by(|a, b| a.0.cmp(b.0)) else { return };
+        if let Some((labels, element)) = rest[at].next() {
+            each(labels, element);
+        }
+    }
+}
+
 /// The series of a selection.
 struct Selected<'v> {
     view: &'v View<'v>,
@@ -256,29 +305,29 @@ impl Selected<'_> {
         context: &QueryContext,
     ) -> Result<(), QueryError> {
         self.order = SeriesOrder::Labels;
-        let mut merged: BTreeMap<Labels, Parts> = BTreeMap::new();
+        let mut lists: Vec<Vec<(Labels, Part)>> = Vec::with_capacity(self.blocks.len() + 1);
         for (at, block) in (0..).zip(&self.blocks) {
-            for series in block.select(matchers, range, &mut self.charge, context)? {
-                let parts = merged.entry(series.labels.clone()).or_insert_with(|| Parts {
-                    labels: Some(series.labels.clone()),
-                    head: None,
-                    blocks: Vec::new(),
-                });
-                parts.blocks.push((at, series));
-            }
+            let selected = block.select(matchers, range, &mut self.charge, context)?;
+            let of_block = |series: BlockSeries| (series.labels.clone(), Part::Block(at, series));
+            lists.push(selected.into_iter().map(of_block).collect());
         }
+        let mut of_head = Vec::with_capacity(head.len());
         for (i, series) in head.into_iter().enumerate() {
             check_now_and_then(i, context)?;
             let labels = self.head_labels(series);
             self.charge.grow(labels.packed_bytes() + size_of::<Parts>())?;
-            let parts = merged.entry(labels.clone()).or_insert_with(|| Parts {
-                labels: Some(labels),
-                head: None,
-                blocks: Vec::new(),
-            });
-            parts.head = Some(series);
+            of_head.push((labels, Part::Head(series)));
         }
-        self.series = merged.into_values().collect();
+        lists.push(of_head);
+        let joined = &mut self.series;
+        join_sorted(lists, |labels, part| match joined.last_mut() {
+            Some(last) if last.labels.as_ref() == Some(&labels) => last.add(part),
+            _ => {
+                let mut parts = Parts { labels: Some(labels), head: None, blocks: Vec::new() };
+                parts.add(part);
+                joined.push(parts);
+            }
+        });
         Ok(())
     }
 
@@ -295,24 +344,11 @@ impl Selected<'_> {
         into: &mut Columns,
         context: &QueryContext,
     ) -> Result<(), QueryError> {
-        let range =
-            TimeRange::new(range.min.max(self.view.head_from), range.max.min(series.last_t));
-        if range.min > range.max {
-            return Ok(());
-        }
-        let mut chunks = CopiedChunks::default();
-        self.view.db.head.read().copy_chunks(series.series, range, &mut chunks);
-        for chunk in chunks.iter() {
-            context.check()?;
-            let decoded =
-                XorDecoder::new(chunk).and_then(|decoder| decode_range(decoder, range, into));
-            decoded.map_err(|error| QueryError::Corrupt {
-                path: format!("head, series {}", series.series),
-                offset: 0,
-                reason: error.to_string(),
-            })?;
-        }
-        Ok(())
+        let view = self.view;
+        let horizon = Horizon { last_t: series.last_t, batch: view.batch, from: view.head_from };
+        let mut chunks = SeriesChunks::default();
+        view.db.head.read().collect(series.series, range, horizon, &mut chunks);
+        chunks.read(range, horizon, into, context)
     }
 }
 
@@ -370,19 +406,5 @@ impl SeriesSet for Selected<'_> {
 
     fn warnings(&self) -> &[String] {
         &self.view.warnings
-    }
-}
-
-/// Sorts the rows from `start` on and leaves one for each time. Blocks rarely overlap, so that is rarely needed.
-fn put_in_order(columns: &mut Columns, start: usize) {
-    if columns.times()[start..].windows(2).all(|pair| pair[0] < pair[1]) {
-        return;
-    }
-    let mut rows: Vec<Sample> = columns.iter().skip(start).collect();
-    rows.sort_by_key(|sample| sample.t);
-    rows.dedup_by_key(|sample| sample.t);
-    columns.truncate(start);
-    for sample in rows {
-        columns.push(sample.t, sample.v);
     }
 }

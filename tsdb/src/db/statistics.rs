@@ -1,5 +1,7 @@
 //! What fills the head, without looking at samples.
 
+use std::sync::Arc;
+
 use model::{METRIC_NAME, Timestamp};
 
 use super::Db;
@@ -57,6 +59,14 @@ pub struct LabelPairCount {
 }
 
 impl Db {
+    /// What `meta.json` of each block that is read says, in order of time.
+    #[must_use]
+    pub fn block_metas(&self) -> Vec<serde_json::Value> {
+        let blocks = Arc::clone(&self.blocks.read());
+        // A meta is made of numbers, strings, lists and structs, so that this leaves none out.
+        blocks.loaded.iter().filter_map(|block| serde_json::to_value(&block.meta).ok()).collect()
+    }
+
     /// What the store contains; lists have at most `limit` entries.
     #[must_use]
     pub fn statistics(&self, limit: usize) -> Statistics {

@@ -2,7 +2,8 @@
 //!
 //! Every inode has two contents: what a running process sees, and what is on the platter. Syncing copies the first to the second,
 //! for files and for directories each on its own, and [`MemDisk::crash`] the second to the first. This is stricter than most
-//! real file systems, which tend to make a new file's name durable together with its content.
+//! real file systems, which tend to make a new file's name durable together with its content. [`MemDisk::crash_at_random`] is the lottery
+//! that a real disk is: of what was not synced, some has made it to the platter, in any order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -41,6 +42,8 @@ struct State {
     locks: BTreeSet<PathBuf>,
     operations: u64,
     fault: Option<(u64, u64, Fault)>,
+    reads: u64,
+    read_fault: Option<(u64, u64, i32)>,
     space: Space,
     /// Distinguishes file handles from before a crash, which are dead.
     life: u64,
@@ -49,12 +52,21 @@ struct State {
 #[derive(Clone, Debug)]
 enum Node {
     File { seen: Vec<u8>, durable: Vec<u8> },
-    Dir { seen: BTreeMap<String, Inode>, durable: BTreeMap<String, Inode> },
+    Dir { seen: BTreeMap<String, Inode>, durable: BTreeMap<String, Inode>, changes: Vec<Change> },
+}
+
+/// A change of a directory that is not durable yet.
+#[derive(Clone, Debug)]
+enum Change {
+    Set(String, Inode),
+    Remove(String),
+    /// Within the directory; a real file system does both halves or none.
+    Move(String, String, Inode),
 }
 
 impl Node {
     const fn dir() -> Self {
-        Self::Dir { seen: BTreeMap::new(), durable: BTreeMap::new() }
+        Self::Dir { seen: BTreeMap::new(), durable: BTreeMap::new(), changes: Vec::new() }
     }
 }
 
@@ -65,6 +77,8 @@ impl Default for State {
             locks: BTreeSet::new(),
             operations: 0,
             fault: None,
+            reads: 0,
+            read_fault: None,
             space: Space { available_bytes: u64::MAX / 2, total_bytes: u64::MAX / 2 },
             life: 0,
         }
@@ -94,9 +108,26 @@ impl MemDisk {
         self.state.lock().fault = Some((nth, u64::MAX, fault));
     }
 
+    /// How many reads of files were asked for so far.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.state.lock().reads
+    }
+
+    /// Makes the read number `nth` (counted from 0 over the disk's life) fail with `errno`.
+    pub fn fail_read_at(&self, nth: u64, errno: i32) {
+        self.state.lock().read_fault = Some((nth, nth, errno));
+    }
+
+    /// Makes every read from number `nth` on fail with `errno`.
+    pub fn fail_reads_from(&self, nth: u64, errno: i32) {
+        self.state.lock().read_fault = Some((nth, u64::MAX, errno));
+    }
+
     /// Lets operations succeed again.
     pub fn heal(&self) {
-        self.state.lock().fault = None;
+        let mut state = self.state.lock();
+        (state.fault, state.read_fault) = (None, None);
     }
 
     /// What [`Disk::space`] says from now on. Writes do not change it.
@@ -124,20 +155,42 @@ impl MemDisk {
                     }
                     seen.clone_from(durable);
                 }
-                Node::Dir { seen, durable } => seen.clone_from(durable),
+                Node::Dir { seen, durable, changes } => {
+                    seen.clone_from(durable);
+                    changes.clear();
+                }
             }
         }
-        state.locks.clear();
-        state.fault = None;
-        state.life += 1;
+        state.end_life();
+    }
+
+    /// As [`crash`](Self::crash), but of what was not synced some has made it to the platter, as `seed` has it: sectors of 512 bytes of files,
+    /// and changes of directories, each on its own, so that of two renames the second may be there and the first not.
+    pub fn crash_at_random(&self, seed: u64) {
+        let mut random = SplitMix(seed);
+        let mut state = self.state.lock();
+        for node in &mut state.inodes {
+            match node {
+                Node::File { seen, durable } => {
+                    keep_sectors(seen, durable, &mut random);
+                    seen.clone_from(durable);
+                }
+                Node::Dir { seen, durable, changes } => {
+                    for change in changes.drain(..) {
+                        if random.coin() {
+                            change.apply(durable);
+                        }
+                    }
+                    seen.clone_from(durable);
+                }
+            }
+        }
+        state.end_life();
     }
 
     /// The process is killed: nothing is forgotten, but locks are gone and open files dead. Faults are forgotten too.
     pub fn kill(&self) {
-        let mut state = self.state.lock();
-        state.locks.clear();
-        state.fault = None;
-        state.life += 1;
+        self.state.lock().end_life();
     }
 
     /// An independent copy of everything, as a process sees it now, all of it durable.
@@ -148,9 +201,20 @@ impl MemDisk {
         for node in &mut inodes {
             match node {
                 Node::File { seen, durable } => durable.clone_from(seen),
-                Node::Dir { seen, durable } => durable.clone_from(seen),
+                Node::Dir { seen, durable, changes } => {
+                    durable.clone_from(seen);
+                    changes.clear();
+                }
             }
         }
+        Self { state: Arc::new(Mutex::new(State { inodes, ..State::default() })) }
+    }
+
+    /// An independent copy of everything, with what is durable and what is not.
+    #[must_use]
+    pub fn fork_unsynced(&self) -> Self {
+        let state = self.state.lock();
+        let inodes = state.inodes.clone();
         Self { state: Arc::new(Mutex::new(State { inodes, ..State::default() })) }
     }
 
@@ -180,6 +244,61 @@ impl MemDisk {
     }
 }
 
+impl Change {
+    fn apply(self, dir: &mut BTreeMap<String, Inode>) {
+        match self {
+            Self::Set(name, inode) => {
+                dir.insert(name, inode);
+            }
+            Self::Remove(name) => {
+                dir.remove(&name);
+            }
+            Self::Move(from, to, inode) => {
+                dir.remove(&from);
+                dir.insert(to, inode);
+            }
+        }
+    }
+}
+
+const SECTOR_BYTES: usize = 512;
+
+/// Copies some of the sectors that differ to the platter, and a part of the growth.
+fn keep_sectors(seen: &[u8], durable: &mut Vec<u8>, random: &mut SplitMix) {
+    if seen.len() > durable.len() {
+        let grown = (seen.len() - durable.len()).div_ceil(SECTOR_BYTES) as u64 + 1;
+        let sectors = usize::try_from(random.next() % grown).unwrap_or(0);
+        let len = (durable.len() / SECTOR_BYTES + sectors) * SECTOR_BYTES;
+        // What was never written reads as zeros where a file has grown over it.
+        durable.resize(len.clamp(durable.len(), seen.len()), 0);
+    } else if seen.len() < durable.len() && random.coin() {
+        durable.truncate(seen.len());
+    }
+    for start in (0..durable.len().min(seen.len())).step_by(SECTOR_BYTES) {
+        let end = (start + SECTOR_BYTES).min(durable.len()).min(seen.len());
+        if durable[start..end] != seen[start..end] && random.coin() {
+            durable[start..end].copy_from_slice(&seen[start..end]);
+        }
+    }
+}
+
+/// Sebastiano Vigna's SplitMix64: a sequence that a seed determines.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn coin(&mut self) -> bool {
+        self.next() >> 63 == 1
+    }
+}
+
 fn names(path: &Path) -> impl Iterator<Item = String> + '_ {
     path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
@@ -205,11 +324,43 @@ impl State {
         }
     }
 
-    fn dir(&mut self, inode: Inode) -> io::Result<&mut BTreeMap<String, Inode>> {
-        match &mut self.inodes[inode] {
+    fn dir(&self, inode: Inode) -> io::Result<&BTreeMap<String, Inode>> {
+        match &self.inodes[inode] {
             Node::Dir { seen, .. } => Ok(seen),
             Node::File { .. } => Err(io::ErrorKind::NotADirectory.into()),
         }
+    }
+
+    /// Changes a directory.
+    fn change_dir(&mut self, inode: Inode, change: Change) -> io::Result<()> {
+        match &mut self.inodes[inode] {
+            Node::Dir { seen, changes, .. } => {
+                change.clone().apply(seen);
+                changes.push(change);
+                Ok(())
+            }
+            Node::File { .. } => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    /// Counts a read and says whether it is to fail.
+    fn read_or_fail(&mut self) -> io::Result<()> {
+        let nth = self.reads;
+        self.reads += 1;
+        match self.read_fault {
+            Some((from, to, errno)) if from <= nth && nth <= to => {
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Open files are dead, locks gone, faults forgotten.
+    fn end_life(&mut self) {
+        self.locks.clear();
+        self.fault = None;
+        self.read_fault = None;
+        self.life += 1;
     }
 
     fn find(&mut self, path: &Path) -> io::Result<Inode> {
@@ -228,8 +379,8 @@ impl State {
 
     fn add(&mut self, parent: Inode, name: String, node: Node) -> io::Result<Inode> {
         let inode = self.inodes.len();
-        self.dir(parent)?.insert(name, inode);
         self.inodes.push(node);
+        self.change_dir(parent, Change::Set(name, inode))?;
         Ok(inode)
     }
 }
@@ -280,9 +431,11 @@ impl Disk for MemDisk {
         {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
-        state.dir(from_parent)?.remove(&from_name);
-        state.dir(to_parent)?.insert(to_name, inode);
-        Ok(())
+        if from_parent == to_parent {
+            return state.change_dir(from_parent, Change::Move(from_name, to_name, inode));
+        }
+        state.change_dir(to_parent, Change::Set(to_name, inode))?;
+        state.change_dir(from_parent, Change::Remove(from_name))
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -293,8 +446,7 @@ impl Disk for MemDisk {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let (parent, name) = state.parent(to)?;
-        state.dir(parent)?.insert(name, inode);
-        Ok(())
+        state.change_dir(parent, Change::Set(name, inode))
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {
@@ -307,8 +459,10 @@ impl Disk for MemDisk {
         let mut state = self.state.lock();
         state.change_or_fail()?;
         let (parent, name) = state.parent(path)?;
-        state.dir(parent)?.remove(&name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(())
+        if !state.dir(parent)?.contains_key(&name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.change_dir(parent, Change::Remove(name))
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -349,8 +503,9 @@ impl Disk for MemDisk {
         state.change_or_fail()?;
         let inode = state.find(path)?;
         match &mut state.inodes[inode] {
-            Node::Dir { seen, durable } => {
+            Node::Dir { seen, durable, changes } => {
                 durable.clone_from(seen);
+                changes.clear();
                 Ok(())
             }
             Node::File { .. } => Err(io::ErrorKind::NotADirectory.into()),
@@ -404,6 +559,7 @@ fn position(offset: u64) -> io::Result<usize> {
 impl DiskFile for MemFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|state, inode| {
+            state.read_or_fail()?;
             let (seen, _) = content(state, inode)?;
             let rest = seen.get(position(offset)?..).unwrap_or_default();
             let len = rest.len().min(buffer.len());
@@ -495,6 +651,35 @@ mod tests {
         disk.crash_keeping(|unsynced| unsynced - 1);
         assert_eq!(disk.read(path).unwrap(), b"onetw");
         assert!(file.read_at(&mut [0], 0).is_err());
+    }
+
+    #[test]
+    fn a_random_crash_keeps_any_part_and_nothing_else() {
+        let disk = MemDisk::new();
+        let file = disk.create(Path::new("/f")).unwrap();
+        file.write_at(&[1; 2048], 0).unwrap();
+        file.sync().unwrap();
+        disk.rename(Path::new("/f"), Path::new("/g")).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        file.write_at(&[2; 2048], 1024).unwrap();
+        disk.create(Path::new("/new")).unwrap();
+        disk.rename(Path::new("/g"), Path::new("/h")).unwrap();
+        let mut outcomes = BTreeSet::new();
+        for seed in 0..200 {
+            let crashed = disk.fork_unsynced();
+            crashed.crash_at_random(seed);
+            let names: Vec<String> =
+                crashed.list(Path::new("/")).unwrap().into_iter().map(|entry| entry.name).collect();
+            let name = if names.contains(&String::from("h")) { "/h" } else { "/g" };
+            let bytes = crashed.read(Path::new(name)).unwrap();
+            assert!(bytes.len() >= 2048 && bytes[..1024] == [1; 1024]);
+            for sector in bytes[1024..].chunks(512) {
+                let one = sector.iter().all(|byte| *byte == sector[0]);
+                assert!(one && sector[0] <= 2, "sectors are whole");
+            }
+            outcomes.insert((names, bytes));
+        }
+        assert!(outcomes.len() > 20, "{} outcomes", outcomes.len());
     }
 
     #[test]

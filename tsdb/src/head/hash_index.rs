@@ -14,6 +14,12 @@ pub(crate) struct HashIndex {
 const SLOTS_MIN: usize = 64;
 
 impl HashIndex {
+    /// An empty table with room for `len` ids.
+    pub(crate) fn with_capacity(len: usize) -> Self {
+        let slots = (len * 5 / 4 + 1).next_power_of_two().max(SLOTS_MIN);
+        Self { slots: vec![0; slots], len: 0 }
+    }
+
     /// The id with this hash that `is` the one looked for.
     #[inline]
     pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
@@ -45,6 +51,11 @@ impl HashIndex {
         }
         put(&mut self.slots, hash >> 32 << 32 | (u64::from(id) + 1));
         self.len += 1;
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<u64>()
     }
 
     fn grow(&mut self) {

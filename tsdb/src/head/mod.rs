@@ -1,33 +1,46 @@
 //! The head: series that are still written to, and their last hours, in memory.
 //!
 //! Series live in slots, numbered in order of their refs, and everything about them in columns indexed by slot. There is no
-//! allocation per series: labels are lists of interned pairs, open chunks are in [`open_buffers`], full ones in [`closed_chunks`].
+//! allocation per series: labels are lists of interned pairs, open chunks are in [`open_buffers`], full ones in files ([`chunk_store`]). What few
+//! series have is beside the columns, by series ref: open chunks of histograms, late samples, deletions, metadata.
 //! The head takes what has been logged and never refuses; deciding what may be appended is the business of `db`.
 //!
 //! Samples before [`Head::min_valid`] are in blocks already. They may linger here until no query needs them.
 
 mod append;
-mod closed_chunks;
+mod chunk_lists;
+pub(crate) mod chunk_store;
 pub(crate) mod cut;
+pub(crate) mod deleted;
+pub(crate) mod exemplars;
 mod hash_index;
 mod lean;
 mod open_buffers;
+pub(crate) mod open_histogram;
+pub(crate) mod out_of_order;
 mod ref_table;
 pub(crate) mod select;
+pub(crate) mod series_chunks;
 pub(crate) mod series_labels;
+pub(crate) mod snapshot;
 mod symbols;
 mod truncate;
 pub(crate) mod views;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use model::{Sample, TimeRange, Timestamp};
+use model::{HistogramValue, Metadata, Sample, TimeRange, Timestamp};
 
 use append::OpenChunk;
 pub(crate) use append::range_end;
-use closed_chunks::{ClosedChunks, Handle};
+use chunk_lists::{ChunkList, ChunkLists};
+use chunk_store::ChunkStore;
+use deleted::Deletions;
+use exemplars::Exemplars;
 use lean::LeanPush;
 use open_buffers::OpenBuffers;
+use open_histogram::OpenHistogram;
+use out_of_order::OutOfOrder;
 use ref_table::RefTable;
 use series_labels::SeriesLabels;
 
@@ -44,11 +57,20 @@ pub(crate) struct Head {
     slots: RefTable,
     last: Vec<Sample>,
     open: Vec<OpenChunk>,
-    closed: Vec<Handle>,
+    closed: Vec<ChunkList>,
     /// The newest view that was open when the series was last appended to.
     touched: Vec<u32>,
     buffers: OpenBuffers,
-    chunks: ClosedChunks,
+    lists: ChunkLists,
+    pub(crate) chunks: ChunkStore,
+    /// Open chunks of histograms, by series ref.
+    histograms: HashMap<u64, Box<OpenHistogram>, foldhash::fast::RandomState>,
+    pub(crate) late: OutOfOrder,
+    pub(crate) deletions: Deletions,
+    pub(crate) exemplars: Exemplars,
+    pub(crate) metadata: HashMap<u64, Metadata, foldhash::fast::RandomState>,
+    /// Number of the newest batch.
+    batch: u64,
     undo: VecDeque<Undo>,
     next_ref: u64,
     min_time: Timestamp,
@@ -67,8 +89,8 @@ struct Undo {
 }
 
 impl Head {
-    /// An empty head whose chunks do not cross multiples of `chunk_range` milliseconds.
-    pub(crate) fn new(chunk_range: i64) -> Self {
+    /// An empty head whose chunks do not cross multiples of `chunk_range` milliseconds, with a place for full ones.
+    pub(crate) fn new(chunk_range: i64, chunks: ChunkStore, exemplars_max: usize) -> Self {
         Self {
             chunk_range,
             labels: SeriesLabels::default(),
@@ -79,7 +101,14 @@ impl Head {
             closed: Vec::new(),
             touched: Vec::new(),
             buffers: OpenBuffers::default(),
-            chunks: ClosedChunks::default(),
+            lists: ChunkLists::default(),
+            chunks,
+            histograms: HashMap::default(),
+            late: OutOfOrder::default(),
+            deletions: Deletions::default(),
+            exemplars: Exemplars::new(exemplars_max),
+            metadata: HashMap::default(),
+            batch: 0,
             undo: VecDeque::new(),
             next_ref: 1,
             min_time: Timestamp::MAX,
@@ -103,7 +132,7 @@ impl Head {
         self.chunk_count
     }
 
-    /// The span of the samples; `None` when there is none.
+    /// The span of the samples that came in order; `None` when there is none.
     pub(crate) fn time_range(&self) -> Option<TimeRange> {
         let range = TimeRange::new(self.min_time, self.max_time);
         (range.min <= range.max).then_some(range)
@@ -161,6 +190,32 @@ impl Head {
         self.has_samples(slot as usize).then_some(last)
     }
 
+    /// The newest sample of a series, if it is a histogram.
+    pub(crate) fn last_histogram(&self, slot: u32) -> Option<&HistogramValue> {
+        let at = slot as usize;
+        if !self.open[at].is_histogram() {
+            return None;
+        }
+        self.histograms.get(&self.refs[at]).map(|open| open.last())
+    }
+
+    /// Whether the newest sample of a series is a histogram.
+    #[inline]
+    pub(crate) fn is_histogram(&self, slot: u32) -> bool {
+        self.open[slot as usize].is_histogram()
+    }
+
+    /// Counts a batch; its number.
+    pub(crate) fn next_batch(&mut self) -> u64 {
+        self.batch += 1;
+        self.batch
+    }
+
+    /// The number of the newest batch.
+    pub(crate) fn batch(&self) -> u64 {
+        self.batch
+    }
+
     #[inline]
     fn has_samples(&self, at: usize) -> bool {
         self.open[at].count() > 0
@@ -177,9 +232,36 @@ impl Head {
         self.slots.insert(series, slot);
         self.last.lean_push(NO_SAMPLE);
         self.open.lean_push(OpenChunk::NONE);
-        self.closed.lean_push(Handle::NONE);
+        self.closed.lean_push(ChunkList::EMPTY);
         self.touched.lean_push(0);
         self.reserve_ref(series);
         Some(slot)
+    }
+
+    /// Where the block ranges begin that have samples that came in order.
+    pub(crate) fn range_starts(&self) -> BTreeSet<Timestamp> {
+        let open = self.open.iter().filter(|open| open.count() > 0);
+        let open = open.map(|open| range_end(open.min_time(), self.chunk_range));
+        let ends = open.chain(self.chunks.range_ends());
+        ends.map(|end| end.saturating_sub(self.chunk_range)).collect()
+    }
+
+    /// Bytes held, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let columns = self.refs.capacity() * size_of::<u64>()
+            + self.last.capacity() * size_of::<Sample>()
+            + self.open.capacity() * size_of::<OpenChunk>()
+            + self.closed.capacity() * size_of::<ChunkList>()
+            + self.touched.capacity() * size_of::<u32>();
+        let histograms: usize = self.histograms.values().map(|open| open.bytes()).sum();
+        columns
+            + self.slots.bytes()
+            + self.labels.bytes()
+            + self.buffers.bytes()
+            + self.lists.bytes()
+            + self.chunks.table().bytes()
+            + self.late.bytes()
+            + histograms
+            + self.undo.capacity() * size_of::<Undo>()
     }
 }

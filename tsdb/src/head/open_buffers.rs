@@ -4,12 +4,17 @@
 //! class for all of its chunk. A page holds buffers of one class; one that is no longer used at all may serve another class next, which matters
 //! because series that started together outgrow a class together.
 
+use std::collections::VecDeque;
+
 /// Sizes of buffers. The last holds the largest chunk: 1005 bytes at which a chunk is cut, and one more sample.
 const CLASS_BYTES: [usize; 10] = [48, 64, 96, 128, 192, 256, 384, 512, 768, 1040];
 
 const CLASS_BYTES_MAX: usize = CLASS_BYTES[CLASS_BYTES.len() - 1];
 
 const PAGE_BYTES: usize = 64 << 10;
+
+/// Unused pages that keep their memory.
+const SPARE_PAGES: usize = 64;
 
 /// Bits of a buffer's number that name its place in the page.
 const PLACE_BITS: u32 = 11;
@@ -28,6 +33,7 @@ pub(crate) struct Buffer {
 
 #[derive(Debug)]
 struct Page {
+    /// Empty while no class uses the page, but for a few.
     bytes: Box<[u8]>,
     /// A bit for each buffer in use.
     used: [u64; BITMAP_WORDS],
@@ -42,8 +48,10 @@ pub(crate) struct OpenBuffers {
     pages: Vec<Page>,
     /// Pages of each class that have room.
     with_room: [Vec<u32>; CLASS_BYTES.len()],
-    /// Pages that no class uses.
-    unused: Vec<u32>,
+    /// Pages that no class uses; the last few still have their memory.
+    unused: VecDeque<u32>,
+    /// Pages that have memory.
+    allocated: usize,
 }
 
 #[inline]
@@ -68,6 +76,12 @@ impl OpenBuffers {
         self.allocate_in(0)
     }
 
+    /// A buffer of at least `bytes`; `None` if no chunk has so many.
+    pub(crate) fn allocate_for(&mut self, bytes: usize) -> Option<Buffer> {
+        let class = CLASS_BYTES.iter().position(|&size| size >= bytes)?;
+        Some(self.allocate_in(u8::try_from(class).ok()?))
+    }
+
     fn allocate_in(&mut self, class: u8) -> Buffer {
         let number = match self.with_room[usize::from(class)].last() {
             Some(&number) => number,
@@ -88,7 +102,15 @@ impl OpenBuffers {
 
     /// A page without buffers in use, for `class`.
     fn add_page(&mut self, class: u8) -> u32 {
-        let number = self.unused.pop().unwrap_or_else(|| {
+        let number = self.unused.pop_back().inspect(|&number| {
+            let page = &mut self.pages[number as usize];
+            if page.bytes.is_empty() {
+                page.bytes = vec![0; PAGE_BYTES].into_boxed_slice();
+                self.allocated += 1;
+            }
+        });
+        let number = number.unwrap_or_else(|| {
+            self.allocated += 1;
             self.pages.push(Page {
                 bytes: vec![0; PAGE_BYTES].into_boxed_slice(),
                 used: [0; BITMAP_WORDS],
@@ -122,7 +144,14 @@ impl OpenBuffers {
             if let Some(&moved) = list.get(at) {
                 self.pages[moved as usize].listed_at = at;
             }
-            self.unused.push(number);
+            // Chunks of series that started together are full together: then most of the memory is given back.
+            if self.unused.len() >= SPARE_PAGES {
+                self.pages[number as usize].bytes = Box::default();
+                self.allocated -= 1;
+                self.unused.push_front(number);
+            } else {
+                self.unused.push_back(number);
+            }
         }
     }
 
@@ -153,6 +182,11 @@ impl OpenBuffers {
         self.get_mut(grown)[..content.len()].copy_from_slice(content);
         self.free(buffer);
         grown
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.allocated * PAGE_BYTES + self.pages.capacity() * size_of::<Page>()
     }
 
     /// Size of a buffer.
@@ -190,6 +224,18 @@ mod tests {
         let distinct: std::collections::BTreeSet<u32> =
             (0..63 * 4).map(|_| buffers.allocate_in(9).index).collect();
         assert_eq!((buffers.pages.len(), distinct.len()), (4, 63 * 4));
+    }
+
+    #[test]
+    fn memory_of_unused_pages_is_given_back() {
+        let mut buffers = OpenBuffers::default();
+        let many: Vec<Buffer> = (0..63 * 200).map(|_| buffers.allocate_in(9)).collect();
+        assert_eq!(buffers.allocated, 200);
+        many.iter().for_each(|&buffer| buffers.free(buffer));
+        assert_eq!((buffers.allocated, buffers.pages.len()), (SPARE_PAGES, 200));
+        let again: Vec<Buffer> = (0..63 * 150).map(|_| buffers.allocate_in(9)).collect();
+        again.iter().for_each(|&buffer| buffers.get_mut(buffer).fill(1));
+        assert_eq!((buffers.allocated, buffers.pages.len()), (150, 200));
     }
 
     #[test]

@@ -21,6 +21,12 @@ impl RefTable {
         (slot != VACANT).then_some(slot)
     }
 
+    /// Bytes held, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pages.capacity() * size_of::<(u64, usize)>()
+            + self.pages.len() * size_of::<[u32; 256]>()
+    }
+
     pub(crate) fn insert(&mut self, series: u64, slot: u32) {
         let page = self.pages.entry(series / PAGE_REFS);
         page.or_insert_with(|| Box::new([VACANT; 256]))[within(series)] = slot;

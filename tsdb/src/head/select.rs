@@ -5,9 +5,8 @@ use std::collections::HashMap;
 
 use model::{QueryContext, QueryError, Sample, SeriesRef, TimeRange, Timestamp};
 
-use super::Head;
+use super::{Head, NO_SAMPLE};
 use crate::postings::LabelIndex;
-use chunkenc::HEADER_BYTES;
 
 /// A series as a view sees it.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +14,7 @@ pub(crate) struct HeadSeries {
     pub(crate) series: u64,
     /// Time of the newest sample in the view.
     pub(crate) last_t: Timestamp,
-    /// Its value, unless newer samples have come since the view was opened.
+    /// Its value, unless it is a histogram or deleted, newer samples have come since the view was opened, or late ones may matter.
     pub(crate) last_v: Option<f64>,
 }
 
@@ -25,51 +24,39 @@ impl HeadSeries {
     }
 }
 
-/// Chunks copied out of the head.
-#[derive(Debug, Default)]
-pub(crate) struct CopiedChunks {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl CopiedChunks {
-    /// The chunks in time order, each as it stands in a file.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        // Copied newest first.
-        (0..self.ends.len()).rev().map(|i| {
-            let start = i.checked_sub(1).map_or(0, |before| self.ends[before]);
-            &self.bytes[start..self.ends[i]]
-        })
-    }
-
-    fn end_chunk(&mut self) {
-        self.ends.push(self.bytes.len());
-    }
-}
-
 impl Head {
-    /// The series in `slots` that have samples at or after `from` in view `epoch`, in order of creation.
+    /// The series in `slots` that have samples at or after `from` in view `epoch`, or late ones in `range`, in order of creation.
     pub(crate) fn view(
         &self,
         slots: &[u32],
         from: Timestamp,
+        range: TimeRange,
         epoch: u32,
         context: &QueryContext,
     ) -> Result<Vec<HeadSeries>, QueryError> {
         let undone = self.undone_since(epoch);
+        let has_late = !self.late.is_empty();
         let mut found = Vec::with_capacity(slots.len());
         for (i, &slot) in slots.iter().enumerate() {
             if i % 1024 == 0 {
                 context.check()?;
             }
-            let Some(Sample { t, v }) = self.last(slot) else { continue };
             let series = self.series_ref(slot);
+            let is_late = has_late && self.late.overlaps(series, range);
+            let last = self.last(slot);
+            if last.is_none() && !is_late {
+                continue;
+            }
+            let Sample { t, v } = last.unwrap_or(NO_SAMPLE);
+            let is_plain = !is_late
+                && !self.is_histogram(slot)
+                && !self.deletions.of(series).iter().any(|span| span.contains(t));
             let (last_t, last_v) = match undone.get(&series) {
                 Some(&before) => (before, None),
-                None => (t, Some(v)),
+                None => (t, is_plain.then_some(v)),
             };
             // A series that is new since then had none.
-            if last_t >= from && last_t > Timestamp::MIN {
+            if is_late || (last_t >= from && last_t > Timestamp::MIN) {
                 found.push(HeadSeries { series, last_t, last_v });
             }
         }
@@ -96,42 +83,6 @@ impl Head {
                 }
             }
         }
-    }
-
-    /// Copies the chunks of a series that overlap `range`.
-    pub(crate) fn copy_chunks(&self, series: u64, range: TimeRange, into: &mut CopiedChunks) {
-        into.bytes.clear();
-        into.ends.clear();
-        let Some(slot) = self.slot(series) else { return };
-        let at = slot as usize;
-        let open = &self.open[at];
-        if open.count() == 0 {
-            return;
-        }
-        if TimeRange::new(open.min_time(), self.last[at].t).overlaps(range) {
-            self.copy_open(at, &mut into.bytes);
-            into.end_chunk();
-        }
-        if open.min_time() <= range.min {
-            return;
-        }
-        for chunk in self.chunks.chain(self.newest_closed(at)) {
-            if chunk.range.max < range.min {
-                break;
-            }
-            if chunk.range.min <= range.max {
-                into.bytes.extend_from_slice(chunk.bytes);
-                into.end_chunk();
-            }
-        }
-    }
-
-    /// Appends the open chunk of a series as it would stand in a file.
-    pub(super) fn copy_open(&self, at: usize, into: &mut Vec<u8>) {
-        let open = &self.open[at];
-        let header: [u8; HEADER_BYTES] = open.count().to_be_bytes();
-        into.extend_from_slice(&header);
-        into.extend_from_slice(&self.buffers.get(open.buffer())[..open.payload_bytes()]);
     }
 }
 

@@ -7,6 +7,7 @@ use model::Labels;
 use super::hash_index::HashIndex;
 use super::lean::LeanPush;
 use super::symbols::{Pairs, Symbols};
+use crate::bytes::{Bytes, DecodeError};
 
 /// Spare strings and pairs without which no new series is admitted.
 const ROOM_BYTES: usize = 64 << 20;
@@ -88,6 +89,48 @@ impl SeriesLabels {
     /// The pairs with label `name`.
     pub(crate) fn pairs_named(&self, name: &str) -> &[u32] {
         self.symbols.find(name).map_or(&[], |symbol| self.pairs.with_name(symbol))
+    }
+
+    /// Tables of strings and pairs as a snapshot has them, without series.
+    pub(crate) fn restore_tables(
+        symbols: u32,
+        pairs: u32,
+        bytes: &mut Bytes<'_>,
+    ) -> Result<Self, DecodeError> {
+        let symbols = Symbols::restore(symbols, bytes)?;
+        let pairs = Pairs::restore(pairs, symbols.len(), bytes)?;
+        Ok(Self { symbols, pairs, ..Self::default() })
+    }
+
+    /// Adds a series with these pairs, sorted by name; it cannot be found before [`finish_restoring`](Self::finish_restoring).
+    pub(crate) fn restore_series(&mut self, ids: &[u32]) -> Result<u32, DecodeError> {
+        let slot = u32::try_from(self.ends.len()).map_err(|_| DecodeError::Range)?;
+        if ids.iter().any(|&id| id as usize >= self.pairs.len()) {
+            return Err(DecodeError::Invalid("label pair is unknown"));
+        }
+        ids.iter().for_each(|&id| self.ids.lean_push(id));
+        self.ends.lean_push(u32::try_from(self.ids.len()).map_err(|_| DecodeError::Range)?);
+        Ok(slot)
+    }
+
+    /// Builds the indexes over the series that were restored.
+    pub(crate) fn finish_restoring(&mut self) {
+        self.pairs.restore_postings(&self.ids, &self.ends);
+        self.by_labels = HashIndex::with_capacity(self.ends.len());
+        let mut start = 0;
+        for (slot, &end) in (0..).zip(&self.ends) {
+            let ids = &self.ids[start as usize..end as usize];
+            self.by_labels.insert(self.hasher.hash_one(ids), slot);
+            start = end;
+        }
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        (self.ids.capacity() + self.ends.capacity()) * size_of::<u32>()
+            + self.by_labels.bytes()
+            + self.symbols.bytes()
+            + self.pairs.bytes()
     }
 
     /// The tables with nothing but the series in `slots`, renumbered in this order.

@@ -3,10 +3,12 @@
 //! A series' labels are a list of pair ids, four bytes each. Nothing is removed: when series are dropped, the head builds
 //! both tables anew from those that remain.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 
 use super::hash_index::HashIndex;
 use super::lean::LeanPush;
+use crate::bytes::{Bytes, DecodeError};
 
 /// Bytes of strings beyond which nothing more is interned.
 const TEXT_BYTES_MAX: usize = u32::MAX as usize;
@@ -38,6 +40,11 @@ impl Symbols {
         if let Some(symbol) = self.find(text) {
             return Some(symbol);
         }
+        self.intern_new(text)
+    }
+
+    /// As [`intern`](Self::intern), for a string that is not there.
+    fn intern_new(&mut self, text: &str) -> Option<u32> {
         let end = self.text.len().checked_add(text.len()).filter(|&end| end < TEXT_BYTES_MAX)?;
         let symbol = u32::try_from(self.ends.len()).ok()?;
         if self.text.capacity() < end {
@@ -49,6 +56,19 @@ impl Symbols {
         Some(symbol)
     }
 
+    /// A table of `count` strings that a snapshot has.
+    pub(crate) fn restore(count: u32, bytes: &mut Bytes<'_>) -> Result<Self, DecodeError> {
+        if count as usize > bytes.len() {
+            return Err(DecodeError::End);
+        }
+        let index = HashIndex::with_capacity(count as usize);
+        let mut symbols = Self { index, ..Self::default() };
+        for _ in 0..count {
+            symbols.intern_new(bytes.str()?).ok_or(DecodeError::Range)?;
+        }
+        Ok(symbols)
+    }
+
     /// Whether strings of `bytes` can be added.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.text.len() + bytes < TEXT_BYTES_MAX && self.ends.len() + bytes < u32::MAX as usize
@@ -57,6 +77,11 @@ impl Symbols {
     /// How many strings there are.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.capacity() + self.ends.capacity() * size_of::<u32>() + self.index.bytes()
     }
 
     fn hash(&self, text: &str) -> u64 {
@@ -106,6 +131,8 @@ pub(crate) struct Pairs {
     hasher: foldhash::fast::RandomState,
     /// For each label name, the pairs with it in order of appearance. Names are few.
     by_name: Vec<(u32, Vec<u32>)>,
+    /// In how many postings series are listed.
+    postings: usize,
 }
 
 impl Pairs {
@@ -127,6 +154,7 @@ impl Pairs {
 
     /// Notes that the series in `slot`, larger than any before, carries the pair.
     pub(crate) fn add(&mut self, name: u32, value: u32, slot: u32) -> Option<u32> {
+        self.postings += 1;
         if let Some(pair) = self.find(name, value) {
             self.pairs[pair as usize].postings.push(slot);
             return Some(pair);
@@ -141,6 +169,58 @@ impl Pairs {
         Some(pair)
     }
 
+    /// A table of `count` pairs that a snapshot has, of `symbols` strings, without postings.
+    pub(crate) fn restore(
+        count: u32,
+        symbols: usize,
+        bytes: &mut Bytes<'_>,
+    ) -> Result<Self, DecodeError> {
+        if count as usize > bytes.len() / 8 {
+            return Err(DecodeError::End);
+        }
+        let index = HashIndex::with_capacity(count as usize);
+        let mut pairs = Self { index, ..Self::default() };
+        pairs.pairs.reserve_exact(count as usize);
+        let mut names: HashMap<u32, usize, foldhash::fast::RandomState> = HashMap::default();
+        for pair in 0..count {
+            let (name, value) = (bytes.be32()?, bytes.be32()?);
+            if name as usize >= symbols || value as usize >= symbols {
+                return Err(DecodeError::Invalid("symbol is unknown"));
+            }
+            pairs.pairs.push(Pair { name, value, postings: Postings::Many(Vec::new()) });
+            pairs.index.insert(pairs.hash(name, value), pair);
+            let at = *names.entry(name).or_insert_with(|| {
+                pairs.by_name.push((name, Vec::new()));
+                pairs.by_name.len() - 1
+            });
+            pairs.by_name[at].1.lean_push(pair);
+        }
+        Ok(pairs)
+    }
+
+    /// Fills the postings of restored pairs: `ids` has the pairs of all series, one after another, and `ends` where each ends.
+    pub(crate) fn restore_postings(&mut self, ids: &[u32], ends: &[u32]) {
+        self.postings = ids.len();
+        let mut counts = vec![0_u32; self.pairs.len()];
+        ids.iter().for_each(|&id| counts[id as usize] += 1);
+        for (pair, &count) in self.pairs.iter_mut().zip(&counts) {
+            if count > 1 {
+                pair.postings = Postings::Many(Vec::with_capacity(count as usize));
+            }
+        }
+        let mut start = 0;
+        for (slot, &end) in (0..).zip(ends) {
+            for &id in &ids[start as usize..end as usize] {
+                let postings = &mut self.pairs[id as usize].postings;
+                match postings {
+                    Postings::Many(slots) if counts[id as usize] > 1 => slots.push(slot),
+                    only => *only = Postings::One(slot),
+                }
+            }
+            start = end;
+        }
+    }
+
     /// The pairs with label `name`, in no useful order.
     pub(crate) fn with_name(&self, name: u32) -> &[u32] {
         let found = self.by_name.iter().find(|(known, _)| *known == name);
@@ -150,6 +230,14 @@ impl Pairs {
     /// Label names with their pairs.
     pub(crate) fn names(&self) -> impl Iterator<Item = (u32, &[u32])> {
         self.by_name.iter().map(|(name, pairs)| (*name, pairs.as_slice()))
+    }
+
+    /// Bytes held, about: each posting counts once.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pairs.capacity() * size_of::<Pair>()
+            + self.postings * size_of::<u32>()
+            + self.pairs.len() * size_of::<u32>()
+            + self.index.bytes()
     }
 
     fn hash(&self, name: u32, value: u32) -> u64 {

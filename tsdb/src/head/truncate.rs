@@ -1,8 +1,11 @@
 //! Dropping what is in blocks, and series that have nothing left.
 
+use std::collections::HashSet;
+
 use model::Timestamp;
 
 use super::append::OpenChunk;
+use super::chunk_store::file_of;
 use super::ref_table::RefTable;
 use super::series_labels::SeriesLabels;
 use super::{Head, lean::LeanPush};
@@ -31,26 +34,67 @@ impl Head {
     /// The label tables are rebuilt without the dropped series, which takes a while for a large head; nothing may be appended until
     /// [`truncate`](Self::truncate) is called, but queries may go on.
     pub(crate) fn plan_truncation(&self, before: Timestamp) -> Truncation {
+        self.plan_truncation_without(before, &HashSet::new())
+    }
+
+    /// As [`plan_truncation`](Self::plan_truncation), without the series in `unwanted`, whatever they have.
+    pub(crate) fn plan_truncation_without(
+        &self,
+        before: Timestamp,
+        unwanted: &HashSet<u64>,
+    ) -> Truncation {
         let slots = 0..u32::try_from(self.len()).expect("slots are 32 bits");
-        let kept: Vec<u32> =
-            slots.filter(|&slot| self.last(slot).is_some_and(|last| last.t >= before)).collect();
+        let kept: Vec<u32> = slots
+            .filter(|&slot| self.is_needed(slot, before))
+            .filter(|&slot| unwanted.is_empty() || !unwanted.contains(&self.series_ref(slot)))
+            .collect();
         let labels = (kept.len() < self.len()).then(|| self.labels.rebuilt(&kept));
         Truncation { before, kept, labels }
+    }
+
+    /// Whether a series has samples at or after `before`, or late ones.
+    fn is_needed(&self, slot: u32, before: Timestamp) -> bool {
+        self.last(slot).is_some_and(|last| last.t >= before)
+            || self.late.contains(self.series_ref(slot))
     }
 
     /// Carries out a plan, made since the last append.
     pub(crate) fn truncate(&mut self, plan: Truncation) -> Vec<Dropped> {
         let Truncation { before, kept, labels } = plan;
-        self.chunks.drop_before(before);
+        let first_file = self.chunks.first_file();
+        self.chunks.drop_before(before, self.late.first_file());
+        if self.chunks.first_file() > first_file {
+            self.drop_gone_chunks();
+        }
         let mut dropped = Vec::new();
         if let Some(labels) = labels {
             self.labels = labels;
             dropped = self.drop_all_but(&kept);
         }
+        let slots = &self.slots;
+        self.deletions.truncate(before, |series| slots.get(series).is_some());
+        self.metadata.retain(|&series, _| slots.get(series).is_some());
         let open = self.open.iter().filter(|open| open.count() > 0).count();
         self.chunk_count = self.chunks.len() + open as u64;
         self.set_min_valid(before);
         dropped
+    }
+
+    /// Removes the chunks of files that are gone from all lists.
+    fn drop_gone_chunks(&mut self) {
+        let first_file = self.chunks.first_file();
+        for list in &mut self.closed {
+            *list = self.lists.drop_front(*list, |chunk| file_of(chunk) >= first_file);
+        }
+    }
+
+    /// Empties a series, which stays: the log says that it left the head here, and may go on with it.
+    pub(crate) fn empty_series(&mut self, slot: u32) {
+        let at = slot as usize;
+        self.forget_chunks(at);
+        self.last[at] = super::NO_SAMPLE;
+        self.open[at] = OpenChunk::NONE;
+        self.closed[at] = super::ChunkList::EMPTY;
     }
 
     fn drop_all_but(&mut self, kept: &[u32]) -> Vec<Dropped> {
@@ -60,10 +104,7 @@ impl Head {
             if staying.next_if(|&slot| slot as usize == at).is_some() {
                 continue;
             }
-            let open = &self.open[at];
-            if open.count() > 0 {
-                self.buffers.free(open.buffer());
-            }
+            self.forget_chunks(at);
             dropped.push(Dropped { series: self.refs[at], last_t: self.last[at].t });
         }
         retain(&mut self.refs, kept);
@@ -102,7 +143,7 @@ mod tests {
 
     #[test]
     fn series_that_end_before_are_dropped_and_the_rest_stays() {
-        let mut head = Head::new(1000);
+        let mut head = crate::testing::head(1000);
         for series in 1..=4_u64 {
             let name = format!("s{series}");
             let labels = [("__name__", name.as_str()), ("job", "j")];

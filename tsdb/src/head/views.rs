@@ -43,6 +43,11 @@ impl Views {
         (!state.open.is_empty()).then_some(state.newest)
     }
 
+    /// The number of the view that was opened last, whether it is still open or not.
+    pub(crate) fn last_number(&self) -> u32 {
+        self.state.lock().newest
+    }
+
     /// The oldest open view.
     pub(crate) fn oldest(&self) -> Option<u32> {
         self.state.lock().open.keys().next().copied()

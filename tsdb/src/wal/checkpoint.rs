@@ -3,13 +3,14 @@
 //! A checkpoint is a folder of segments. It is written beside the log, read back, and put in place by a rename, so it is there as a whole or
 //! not at all; only then are the segments that it replaces removed.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use model::Timestamp;
+use model::{Metadata, Timestamp};
 
-use super::record::{self, Kind, RefSample};
+use super::record::{self, Deleted, Kind, RefSample, histograms};
 use super::replay::read_segment;
 use super::segments::{self, UNFINISHED_SUFFIX, checkpoint_name};
 use super::{Wal, WalError};
@@ -164,6 +165,8 @@ struct Writer<'a> {
     pending: Vec<Vec<u8>>,
     pending_bytes: usize,
     samples: Vec<RefSample>,
+    /// The newest of each series.
+    metadata: BTreeMap<u64, Metadata>,
     records: u64,
     failed: Option<WalError>,
 }
@@ -179,6 +182,7 @@ impl<'a> Writer<'a> {
             pending: Vec::new(),
             pending_bytes: 0,
             samples: Vec::new(),
+            metadata: BTreeMap::new(),
             records: 0,
             failed: None,
         }
@@ -202,16 +206,56 @@ impl<'a> Writer<'a> {
                 });
                 record::put_samples(&mut kept, kept_samples);
             }
-            Kind::Other(_) => {}
-        }
-        if !kept.is_empty() {
-            self.pending_bytes += kept.len();
-            self.pending.push(kept);
-            if self.pending_bytes >= FLUSH_BYTES && self.failed.is_none() {
-                self.failed = self.flush().err();
+            Kind::Histograms => return self.take_histograms(record),
+            Kind::Tombstones => {
+                for deleted in record::read_deleted(record)? {
+                    let series = self.keep.canonical(deleted.series);
+                    if deleted.max >= self.mint && self.keep.series(series) {
+                        record::put_deleted(&mut kept, Deleted { series, ..deleted });
+                    }
+                }
             }
+            Kind::Exemplars => {
+                let exemplars = record::read_exemplars(record)?;
+                let recent = exemplars.iter().filter(|(_, exemplar)| exemplar.t >= self.mint);
+                let recent =
+                    recent.map(|(series, exemplar)| (self.keep.canonical(*series), exemplar));
+                record::put_exemplars(&mut kept, recent);
+            }
+            Kind::Metadata => {
+                for (series, metadata) in record::read_metadata(record)? {
+                    self.metadata.insert(self.keep.canonical(series), metadata);
+                }
+            }
+            Kind::MmapMarkers | Kind::Unknown => {}
         }
+        self.push(kept);
         Ok(())
+    }
+
+    fn take_histograms(&mut self, record: &[u8]) -> Result<(), DecodeError> {
+        let mut recent = Vec::new();
+        histograms::read(record, |histogram| {
+            if histogram.t >= self.mint {
+                recent.push(histogram);
+            }
+        })?;
+        let recent = recent.iter().map(|h| (self.keep.canonical(h.series), h.t, &h.histogram));
+        let mut records = Vec::new();
+        histograms::put(&mut records, recent);
+        records.into_iter().for_each(|record| self.push(record));
+        Ok(())
+    }
+
+    fn push(&mut self, kept: Vec<u8>) {
+        if kept.is_empty() {
+            return;
+        }
+        self.pending_bytes += kept.len();
+        self.pending.push(kept);
+        if self.pending_bytes >= FLUSH_BYTES && self.failed.is_none() {
+            self.failed = self.flush().err();
+        }
     }
 
     fn flush(&mut self) -> Result<(), WalError> {
@@ -226,6 +270,15 @@ impl<'a> Writer<'a> {
 
     /// Makes the checkpoint durable; how many records it has.
     fn finish(mut self, disk: &dyn Disk) -> Result<u64, WalError> {
+        // Of metadata only the newest counts.
+        let mut record = Vec::new();
+        for (series, metadata) in std::mem::take(&mut self.metadata) {
+            if self.keep.series(series) {
+                record::put_metadata(&mut record, series, &metadata);
+            }
+        }
+        self.push(record);
+        self.failed.take().map_or(Ok(()), Err)?;
         self.flush()?;
         // An empty checkpoint has a segment as well.
         self.wal.open_segment()?;
@@ -294,7 +347,7 @@ mod tests {
             match record::kind(&record) {
                 Kind::Series => record::read_series(&record, |id, _| series.push(id)).unwrap(),
                 Kind::Samples => record::read_samples(&record, &mut samples).unwrap(),
-                Kind::Other(name) => panic!("{name}"),
+                other => panic!("{other:?}"),
             }
         }
         let samples: Vec<_> = samples.iter().map(|s| (s.series, s.t)).collect();

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::WalCompression;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, create_dir_durably};
 use frame::{Framer, PAGE_BYTES};
 
 /// An operation on a file of the log failed.
@@ -47,6 +47,15 @@ pub(crate) struct Wal {
     dir_unsynced: bool,
     /// Segments that end in part of a rejected batch, because cutting it off failed as well.
     torn: Vec<Segment>,
+    /// The segment that the newest failed sync was of.
+    failed: Option<Segment>,
+}
+
+/// A place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Mark {
+    pub(crate) segment: u32,
+    pub(crate) position: u64,
 }
 
 /// A segment; `len` counts whole records.
@@ -127,6 +136,7 @@ impl Wal {
             unsynced: Vec::new(),
             dir_unsynced: false,
             torn: Vec::new(),
+            failed: None,
         }
     }
 
@@ -135,8 +145,8 @@ impl Wal {
         self.current.as_ref().map_or(self.next_number, |segment| segment.number)
     }
 
-    /// Appends the records in one write: all or, on an error, none. Empty ones are left out.
-    pub(crate) fn append(&mut self, records: &[&[u8]]) -> Result<(), WalError> {
+    /// Appends the records in one write: all or, on an error, none. Empty ones are left out. Where they begin.
+    pub(crate) fn append(&mut self, records: &[&[u8]]) -> Result<Mark, WalError> {
         self.cut_torn();
         let position = self.current.as_ref().map_or(0, |segment| segment.len);
         self.frame(position, records);
@@ -146,15 +156,16 @@ impl Wal {
             self.frame(0, records);
         }
         if self.framer.bytes().is_empty() {
-            return Ok(());
+            return Ok(Mark { segment: self.segment_number(), position });
         }
         self.open_segment()?;
         let segment = self.current.as_mut().expect("opened above");
         let bytes = self.framer.bytes();
         match segment.file.write_at(bytes, segment.len) {
             Ok(()) => {
+                let mark = Mark { segment: segment.number, position: segment.len };
                 segment.len += bytes.len() as u64;
-                Ok(())
+                Ok(mark)
             }
             Err(error) => {
                 let error = WalError::new(&segment.path, error);
@@ -162,6 +173,35 @@ impl Wal {
                 Err(error)
             }
         }
+    }
+
+    /// Takes the newest batch back, which began at `mark`.
+    pub(crate) fn undo(&mut self, mark: Mark) {
+        let Some(segment) = self.current.as_mut().filter(|s| s.number == mark.segment) else {
+            return self.undo_closed(mark);
+        };
+        if segment.len > mark.position {
+            segment.len = mark.position;
+            segment.synced = segment.synced.min(mark.position);
+            self.reject();
+        }
+    }
+
+    /// As [`undo`](Self::undo), in a segment that a failed sync has closed.
+    fn undo_closed(&mut self, mark: Mark) {
+        let failed = self.failed.take().filter(|segment| segment.number == mark.segment);
+        if let Some(mut segment) = failed {
+            segment.len = mark.position;
+            if segment.file.truncate(segment.len).is_err() {
+                self.torn.push(segment);
+            }
+        }
+    }
+
+    /// Where the next record goes, if it fits.
+    pub(crate) fn position(&self) -> Mark {
+        let position = self.current.as_ref().map_or(0, |segment| segment.len);
+        Mark { segment: self.segment_number(), position }
     }
 
     fn frame(&mut self, position: u64, records: &[&[u8]]) {
@@ -211,7 +251,14 @@ impl Wal {
         }
         let number = self.next_number;
         let path = self.dir.join(segments::segment_name(number));
-        let file = self.disk.create(&path).map_err(|error| WalError::new(&path, error))?;
+        let created = match self.disk.create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create_dir_durably(self.disk.as_ref(), &self.dir)
+                    .and_then(|()| self.disk.create(&path))
+            }
+            created => created,
+        };
+        let file = created.map_err(|error| WalError::new(&path, error))?;
         self.current = Some(Segment { number, path, file, len: 0, synced: 0 });
         self.next_number = number + 1;
         self.dir_unsynced = true;
@@ -227,6 +274,11 @@ impl Wal {
         SyncPlan { segments, dir }
     }
 
+    /// As [`plan_sync`](Self::plan_sync), of the segments that are complete.
+    pub(crate) fn plan_sync_of_complete(&self) -> SyncPlan {
+        SyncPlan { segments: self.unsynced.clone(), dir: None }
+    }
+
     /// Takes note of what a plan achieved. A segment that failed is not synced again, since the kernel may have dropped what it could
     /// not write: later records go to another.
     pub(crate) fn synced(&mut self, outcome: &SyncOutcome) {
@@ -238,6 +290,7 @@ impl Wal {
         }
         for (number, _) in &outcome.failed {
             if self.current.as_ref().is_some_and(|segment| segment.number == *number) {
+                self.failed = self.current.clone();
                 self.close_segment();
             }
             self.unsynced.retain(|segment| segment.number != *number);

@@ -18,8 +18,6 @@ use crate::disk::Disk;
 pub(crate) struct Damage {
     /// Spans without whole records.
     pub(crate) lost: Vec<Lost>,
-    /// Records in a compression that is not supported.
-    pub(crate) foreign: u64,
 }
 
 /// A span of a segment that is lost.
@@ -36,12 +34,22 @@ pub(crate) struct Lost {
 pub(crate) fn read_segment(
     disk: &dyn Disk,
     path: &Path,
+    on_record: impl FnMut(&[u8]) -> Result<(), DecodeError>,
+) -> Result<Damage, WalError> {
+    read_segment_from(disk, path, 0, on_record)
+}
+
+/// As [`read_segment`], from byte `from` on, at which a record begins.
+pub(crate) fn read_segment_from(
+    disk: &dyn Disk,
+    path: &Path,
+    from: u64,
     mut on_record: impl FnMut(&[u8]) -> Result<(), DecodeError>,
 ) -> Result<Damage, WalError> {
     let failed = |error| WalError::new(path, error);
     let file = disk.open(path).map_err(failed)?;
     let end = file.len().map_err(failed)?;
-    let mut reader = SegmentReader::new(file);
+    let mut reader = SegmentReader::starting_at(file, from);
     let mut damage = Damage::default();
     loop {
         let offset = reader.position();
@@ -53,7 +61,6 @@ pub(crate) fn read_segment(
                     damage.lost.push(Lost { offset, bytes, reason, torn: false });
                 }
             }
-            Next::Foreign => damage.foreign += 1,
             Next::Lost { offset, resumed_at, reason } => damage.lost.push(Lost {
                 offset,
                 bytes: resumed_at.unwrap_or(end).saturating_sub(offset),
@@ -79,8 +86,6 @@ pub(crate) fn repair_segment(
             let file = disk.open_write(path).map_err(failed)?;
             file.truncate(only.offset).and_then(|()| file.sync()).map_err(failed)
         }
-        // A record of unsupported compression would not survive being rewritten; Prometheus can read it.
-        _ if damage.foreign > 0 => Ok(()),
         lost => rewrite(disk, path, lost, compression).map_err(failed),
     }
 }
@@ -108,7 +113,7 @@ fn rewrite(
                 out.write_at(framer.bytes(), written)?;
                 written += framer.bytes().len() as u64;
             }
-            Next::Foreign | Next::Lost { .. } => {}
+            Next::Lost { .. } => {}
             Next::End => break,
         }
     }

@@ -1,5 +1,11 @@
 //! The whole store on a disk in memory: what is appended is there, after anything that may happen to the disk.
 
+mod kinds;
+mod late;
+mod limits;
+mod restart;
+mod upkeep;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,10 +27,21 @@ const HOUR: i64 = 60 * MINUTE;
 /// Samples by series, as text and bits.
 type Content = BTreeMap<String, Vec<(i64, u64)>>;
 
+fn small_segments() -> Options {
+    Options { wal_segment_bytes: 1 << 15, ..Options::default() }
+}
+
 fn try_open(disk: &MemDisk) -> Result<Db, OpenError> {
+    try_open_with(disk, small_segments())
+}
+
+fn open_with(disk: &MemDisk, options: Options) -> Db {
+    try_open_with(disk, options).unwrap()
+}
+
+fn try_open_with(disk: &MemDisk, options: Options) -> Result<Db, OpenError> {
     let clock = Arc::new(ManualClock::new(0));
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let options = Options { wal_segment_bytes: 1 << 15, ..Options::default() };
     Db::open(Path::new("/data"), disk, clock, options, &telemetry::Registry::new())
 }
 

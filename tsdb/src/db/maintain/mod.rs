@@ -1,18 +1,21 @@
 //! Maintenance: the head is cut into blocks, the log shortened, old blocks deleted.
 
-use std::path::Path;
+mod compact;
+mod cut;
+mod retention;
+mod scrub;
+mod stale;
+
 use std::sync::Arc;
 
 use model::Timestamp;
-use ulid::Ulid;
 
-use super::open::{delete_block, milliseconds, wal_dir};
-use super::{Blocks, Db, Upkeep};
-use crate::block::Block;
-use crate::block::meta::Meta;
-use crate::block::writer::{BlockError, write_block};
-use crate::disk::exists;
-use crate::head::range_end;
+pub(super) use stale::StaleCut;
+
+use super::open::wal_dir;
+use super::{Db, Upkeep};
+use crate::Fsync;
+use crate::block::writer::BlockError;
 use crate::wal::WalError;
 use crate::wal::checkpoint::{Keep, Request, checkpoint};
 
@@ -21,7 +24,9 @@ use crate::wal::checkpoint::{Keep, Request, checkpoint};
 pub struct Maintenance {
     /// Blocks that were cut from the head.
     pub blocks_cut: u32,
-    /// Blocks that were deleted because they are older than the retention.
+    /// Blocks that were made of others, or of one without what was deleted from it.
+    pub blocks_merged: u32,
+    /// Blocks that were deleted because they are older than the retention, or there is no room for them.
     pub blocks_deleted: u32,
     /// Series that left the head.
     pub series_dropped: usize,
@@ -38,6 +43,9 @@ pub enum MaintainError {
     /// The log could not be shortened.
     #[error("cannot shorten the write-ahead log: {0}")]
     Checkpoint(String),
+    /// The process is to stop.
+    #[error("maintenance was interrupted")]
+    Interrupted,
     /// A block could not be deleted.
     #[error("cannot delete block {path}: {source}")]
     Delete {
@@ -55,7 +63,10 @@ pub struct CutError(String);
 
 impl From<BlockError> for MaintainError {
     fn from(error: BlockError) -> Self {
-        Self::Cut(CutError(error.to_string()))
+        match error {
+            BlockError::Cancelled => Self::Interrupted,
+            error => Self::Cut(CutError(error.to_string())),
+        }
     }
 }
 
@@ -73,84 +84,42 @@ impl Db {
     pub fn maintain(&self) -> Result<Maintenance, MaintainError> {
         let mut upkeep = self.maintenance.lock();
         let mut done = Maintenance::default();
-        while self.head.read().is_cut_due() {
+        if self.is_read_only() || self.is_stopping() {
+            return Ok(done);
+        }
+        self.head.write().chunks.flush();
+        self.drop_late(&mut upkeep);
+        self.write_late_chunks()?;
+        self.scrub_log(&mut upkeep);
+        if self.options.wal_fsync == Fsync::Never {
+            self.sync_complete_segments();
+        }
+        while self.head.read().is_cut_due() && !self.is_stopping() {
             if let Err(error) = self.cut(&mut upkeep, &mut done) {
                 self.metrics.compactions_failed.inc();
                 return Err(error);
             }
         }
+        if done.blocks_cut > 0 || upkeep.late_boundary.is_some() {
+            self.cut_late(&mut upkeep, &mut done)?;
+            self.drop_late(&mut upkeep);
+        }
+        self.cut_stale(&mut upkeep, &mut done)?;
+        done.series_dropped += self.drop_stale(&mut upkeep)?;
         if let Some(before) = upkeep.truncate_before
             && !self.views.needs_before(before)
         {
-            done.series_dropped = self.truncate(&mut upkeep, before);
+            done.series_dropped += self.truncate(&mut upkeep, before);
             upkeep.truncate_before = None;
             done.checkpointed = self.checkpoint(&mut upkeep, before)?;
         }
+        // First what need not be merged any more.
         done.blocks_deleted = self.delete_old_blocks()?;
+        self.compact(&mut done)?;
+        self.snapshot_if_due(&mut upkeep, done.checkpointed);
+        let bytes = self.head.read().bytes();
+        self.metrics.head_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         Ok(done)
-    }
-
-    /// Writes the oldest block range of the head to a block, from which queries read from then on.
-    fn cut(&self, upkeep: &mut Upkeep, done: &mut Maintenance) -> Result<(), MaintainError> {
-        let (plan, start, end) = {
-            let head = self.head.read();
-            let Some(range) = head.time_range() else { return Ok(()) };
-            let end = range_end(range.min, head.chunk_range());
-            let start = head.min_valid().max(end.saturating_sub(head.chunk_range()));
-            (head.plan_cut(start, end), start, end)
-        };
-        let block = if plan.len() == 0 {
-            None
-        } else {
-            let now = self.clock.now().max(0).unsigned_abs();
-            let meta = Meta::of_head(Ulid::from_parts(now, random()), start, end);
-            let mut read = |plan: &_, index, into: &mut _| {
-                self.head.read().cut_series(plan, index, into);
-            };
-            let (dir, meta) = write_block(&self.disk, &self.dir, meta, plan, &mut read)?;
-            Some(self.open_new_block(&dir, meta)?)
-        };
-        {
-            // At one moment for queries: before it they read the head, after it the block.
-            let mut head = self.head.write();
-            if let Some(block) = block {
-                tracing::info!(
-                    block = %block.meta.ulid, series = block.meta.stats.num_series,
-                    samples = block.meta.stats.num_samples, "block cut from the head"
-                );
-                done.blocks_cut += 1;
-                self.metrics.compactions.inc();
-                self.change_blocks(|blocks| {
-                    blocks.loaded.push(Arc::new(block));
-                    blocks.sort();
-                });
-            }
-            head.set_min_valid(end);
-            self.update_gauges(&head);
-        }
-        upkeep.truncate_before = Some(end);
-        Ok(())
-    }
-
-    /// Opens a block just written. One that cannot be read is deleted: the head still has what it should contain.
-    fn open_new_block(&self, dir: &Path, meta: Meta) -> Result<Block, MaintainError> {
-        let chunks_skipped = self.metrics.chunks_skipped.clone();
-        Block::open(self.disk.as_ref(), dir, meta, chunks_skipped).map_err(|error| {
-            if let Err(error) = delete_block(self.disk.as_ref(), dir) {
-                tracing::error!(block = %dir.display(), %error, "cannot delete a broken block");
-            }
-            MaintainError::Cut(CutError(error.to_string()))
-        })
-    }
-
-    fn change_blocks(&self, change: impl FnOnce(&mut Blocks)) {
-        let mut current = self.blocks.write();
-        let mut blocks =
-            Blocks { loaded: current.loaded.clone(), left_out: current.left_out.clone() };
-        change(&mut blocks);
-        *current = Arc::new(blocks);
-        drop(current);
-        self.update_block_gauges();
     }
 
     /// Brings the gauges of the blocks up to date.
@@ -205,38 +174,10 @@ impl Db {
         aliases.retain(|alias, _| retired.contains_key(alias));
         Ok(true)
     }
-
-    /// Deletes the blocks that ended longer than the retention before the newest block did. As in Prometheus, neither the clock nor a stray
-    /// sample in the head can delete a block.
-    fn delete_old_blocks(&self) -> Result<u32, MaintainError> {
-        let retention = milliseconds(self.options.retention);
-        let blocks = Arc::clone(&self.blocks.read());
-        let newest = blocks.loaded.iter().map(|block| block.meta.max_time).max();
-        let Some(newest) = newest.filter(|_| retention > 0) else { return Ok(0) };
-        let is_old = |block: &Block| newest.saturating_sub(block.meta.max_time) >= retention;
-        let mut deleted = 0;
-        for block in blocks.loaded.iter().filter(|block| is_old(block)) {
-            // Queries that read it have its files open and go on.
-            let removed = delete_block(self.disk.as_ref(), &block.dir);
-            if removed.is_ok() || !exists(self.disk.as_ref(), &block.dir).unwrap_or(true) {
-                self.change_blocks(|blocks| {
-                    blocks.loaded.retain(|other| other.meta.ulid != block.meta.ulid);
-                });
-            }
-            removed.map_err(|source| MaintainError::Delete {
-                path: block.dir.display().to_string(),
-                source,
-            })?;
-            tracing::info!(block = %block.meta.ulid, "block is older than the retention, deleted");
-            self.metrics.retentions.inc();
-            deleted += 1;
-        }
-        Ok(deleted)
-    }
 }
 
 /// 80 bits that no other block of the same millisecond has.
-fn random() -> u128 {
+pub(super) fn random() -> u128 {
     use std::hash::{BuildHasher, RandomState};
     let bits = || u128::from(RandomState::new().hash_one(0_u8));
     (bits() << 64 | bits()) & ((1 << 80) - 1)

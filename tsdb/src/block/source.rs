@@ -1,0 +1,60 @@
+//! What a block is written from: series in order of their labels, with their chunks.
+
+use std::ops::Range;
+
+use chunkenc::Encoding;
+use model::TimeRange;
+
+use super::symbol_list::SymbolList;
+use super::writer::BlockError;
+
+/// Something that a block can be written from.
+pub(crate) trait SeriesSource {
+    /// All strings of labels. Asked for once, before the first series.
+    fn symbols(&mut self) -> Result<SymbolList, BlockError>;
+
+    /// Puts the next series in order of labels into `into`, which is empty; false when there is none.
+    fn next(&mut self, into: &mut SourceSeries) -> Result<bool, BlockError>;
+}
+
+/// One series with its chunks.
+#[derive(Debug, Default)]
+pub(crate) struct SourceSeries {
+    /// Names and values as positions of symbols, sorted by name.
+    pub(crate) labels: Vec<(u32, u32)>,
+    chunks: Vec<SourceChunk>,
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+struct SourceChunk {
+    range: TimeRange,
+    encoding: Encoding,
+    bytes: Range<usize>,
+}
+
+impl SourceSeries {
+    pub(crate) fn clear(&mut self) {
+        self.labels.clear();
+        self.chunks.clear();
+        self.bytes.clear();
+    }
+
+    /// Adds a chunk, which comes after all before by its times.
+    pub(crate) fn push_chunk(&mut self, range: TimeRange, encoding: Encoding, chunk: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(chunk);
+        self.chunks.push(SourceChunk { range, encoding, bytes: start..self.bytes.len() });
+    }
+
+    /// Whether it has no chunk.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// The chunks in order of time: times, encoding, bytes.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = (TimeRange, Encoding, &[u8])> {
+        let chunks = self.chunks.iter();
+        chunks.map(|chunk| (chunk.range, chunk.encoding, &self.bytes[chunk.bytes.clone()]))
+    }
+}

@@ -1,0 +1,263 @@
+//! The samples of one series of the head, as far as they must be taken while the head stands still: the rest is read without it.
+
+use std::sync::Arc;
+
+use chunkenc::{ChunkError, Encoding, decode};
+use model::{Columns, QueryContext, QueryError, TimeRange, Timestamp};
+
+use super::chunk_store::ChunkTable;
+use super::deleted::remove_deleted;
+use super::out_of_order::{LateSample, push_rows};
+use super::{Head, Sample};
+use crate::recode::{SampleValue, decode_samples};
+use crate::rows::put_in_order;
+
+/// How far a view sees.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Horizon {
+    /// Samples that came in order and are newer are left out.
+    pub(crate) last_t: Timestamp,
+    /// Late samples of later batches are left out.
+    pub(crate) batch: u64,
+    /// Samples that came in order and are older are read from blocks.
+    pub(crate) from: Timestamp,
+}
+
+/// A chunk that was read, by its place in the buffer.
+#[derive(Clone, Debug)]
+struct Part {
+    encoding: Encoding,
+    range: TimeRange,
+    bytes: std::ops::Range<usize>,
+}
+
+/// See the module's description. Reusable.
+#[derive(Debug)]
+pub(crate) struct SeriesChunks {
+    series: u64,
+    table: Arc<ChunkTable>,
+    /// Full chunks, oldest first.
+    closed: Vec<u64>,
+    /// The open chunk as it would stand in a file; empty if it was not wanted.
+    open: Vec<u8>,
+    open_encoding: Option<Encoding>,
+    open_range: TimeRange,
+    late: Vec<LateSample>,
+    late_chunks: Vec<u64>,
+    deleted: Vec<TimeRange>,
+    /// Chunks read from files, newest first.
+    bytes: Vec<u8>,
+    parts: Vec<Part>,
+    buffer: Vec<u8>,
+}
+
+impl Head {
+    /// Takes what may have samples in `range`.
+    pub(crate) fn collect(
+        &self,
+        series: u64,
+        range: TimeRange,
+        horizon: Horizon,
+        into: &mut SeriesChunks,
+    ) {
+        into.clear(series);
+        let Some(slot) = self.slot(series) else { return };
+        let at = slot as usize;
+        into.deleted.extend_from_slice(self.deletions.of(series));
+        if !self.late.is_empty() {
+            for late in self.late.of(series) {
+                late.copy(range, horizon.batch, &mut into.late);
+                let chunks = late.chunks.iter().filter(|(_, span)| span.overlaps(range));
+                into.late_chunks.extend(chunks.map(|(chunk, _)| *chunk));
+            }
+        }
+        let range = TimeRange::new(range.min.max(horizon.from), range.max.min(horizon.last_t));
+        if self.open[at].count() == 0 || range.min > range.max {
+            into.table = self.chunks.table();
+            return;
+        }
+        let min_time = self.open[at].min_time();
+        let Sample { t: last_t, .. } = self.last[at];
+        let open_range = TimeRange::new(min_time, last_t);
+        if open_range.overlaps(range) {
+            into.open_range = open_range;
+            into.open_encoding = Some(self.copy_open(at, &mut into.open));
+        }
+        if min_time > range.min {
+            into.closed.extend_from_slice(self.closed_chunks(at));
+        }
+        into.table = self.chunks.table();
+    }
+
+    /// Takes the late samples of a series that were set aside and may lie in `range`.
+    pub(super) fn collect_frozen(&self, series: u64, range: TimeRange, into: &mut SeriesChunks) {
+        into.clear(series);
+        into.table = self.chunks.table();
+        into.deleted.extend_from_slice(self.deletions.of(series));
+        if let Some(late) = self.late.frozen().get(&series) {
+            late.copy(range, u64::MAX, &mut into.late);
+            into.late_chunks.extend(late.chunks.iter().map(|(chunk, _)| *chunk));
+        }
+    }
+
+    /// Appends the open chunk of a series as it would stand in a file.
+    pub(super) fn copy_open(&self, at: usize, into: &mut Vec<u8>) -> Encoding {
+        let open = &self.open[at];
+        if open.is_histogram() {
+            if let Some(histogram) = self.histograms.get(&self.refs[at]) {
+                let (encoding, bytes) = histogram.chunk();
+                into.extend_from_slice(bytes);
+                return encoding;
+            }
+            return Encoding::Histogram;
+        }
+        into.extend_from_slice(&open.count().to_be_bytes());
+        into.extend_from_slice(&self.buffers.get(open.buffer())[..open.payload_bytes()]);
+        Encoding::Xor
+    }
+}
+
+impl Default for SeriesChunks {
+    fn default() -> Self {
+        Self {
+            series: 0,
+            table: Arc::default(),
+            closed: Vec::new(),
+            open: Vec::new(),
+            open_encoding: None,
+            open_range: TimeRange::ALL,
+            late: Vec::new(),
+            late_chunks: Vec::new(),
+            deleted: Vec::new(),
+            bytes: Vec::new(),
+            parts: Vec::new(),
+            buffer: Vec::new(),
+        }
+    }
+}
+
+impl SeriesChunks {
+    fn clear(&mut self, series: u64) {
+        self.series = series;
+        self.closed.clear();
+        self.open.clear();
+        self.open_encoding = None;
+        self.late.clear();
+        self.late_chunks.clear();
+        self.deleted.clear();
+    }
+
+    /// Appends the samples in `range` to `into`; to be called with what was collected for the same range.
+    pub(crate) fn read(
+        &mut self,
+        range: TimeRange,
+        horizon: Horizon,
+        into: &mut Columns,
+        context: &QueryContext,
+    ) -> Result<(), QueryError> {
+        let start = into.len();
+        let in_order = TimeRange::new(range.min.max(horizon.from), range.max.min(horizon.last_t));
+        if in_order.min <= in_order.max {
+            self.read_closed(in_order, context)?;
+            for (_, encoding, bytes) in self.in_order_chunks() {
+                decode(encoding, bytes, in_order, into).map_err(|e| corrupt(self.series, &e))?;
+            }
+        }
+        if !self.late.is_empty() || !self.late_chunks.is_empty() {
+            self.read_late(range, into)?;
+            put_in_order(into, start);
+        }
+        remove_deleted(&self.deleted, start, into);
+        Ok(())
+    }
+
+    /// Reads the full chunks that overlap `range`, newest first.
+    fn read_closed(&mut self, range: TimeRange, context: &QueryContext) -> Result<(), QueryError> {
+        self.bytes.clear();
+        self.parts.clear();
+        for &reference in self.closed.iter().rev() {
+            context.check()?;
+            let Some(chunk) = self.table.read(reference, &mut self.buffer)? else { break };
+            if chunk.range.max < range.min {
+                break;
+            }
+            if chunk.range.min <= range.max {
+                let encoding = Encoding::from_number(chunk.encoding)
+                    .map_err(|error| corrupt(self.series, &error))?;
+                let start = self.bytes.len();
+                self.bytes.extend_from_slice(chunk.bytes);
+                let bytes = start..self.bytes.len();
+                self.parts.push(Part { encoding, range: chunk.range, bytes });
+            }
+        }
+        Ok(())
+    }
+
+    fn read_late(&mut self, range: TimeRange, into: &mut Columns) -> Result<(), QueryError> {
+        for &reference in &self.late_chunks {
+            if let Some(chunk) = self.table.read(reference, &mut self.buffer)? {
+                let decoded = Encoding::from_number(chunk.encoding)
+                    .and_then(|encoding| decode(encoding, chunk.bytes, range, into));
+                decoded.map_err(|error| corrupt(self.series, &error))?;
+            }
+        }
+        push_rows(&self.late, into);
+        Ok(())
+    }
+
+    /// The chunks that were read and the open one, in time order.
+    fn in_order_chunks(&self) -> impl Iterator<Item = (TimeRange, Encoding, &[u8])> {
+        let closed = self.parts.iter().rev();
+        let closed =
+            closed.map(|part| (part.range, part.encoding, &self.bytes[part.bytes.clone()]));
+        let open = self.open_encoding.map(|encoding| (self.open_range, encoding, &self.open[..]));
+        closed.chain(open)
+    }
+
+    /// Reads the chunks that came in order and begin in `range`, which no chunk crosses, and calls `on_chunk` with each.
+    pub(crate) fn each_chunk(
+        &mut self,
+        range: TimeRange,
+        context: &QueryContext,
+        mut on_chunk: impl FnMut(TimeRange, Encoding, &[u8]),
+    ) -> Result<(), QueryError> {
+        self.read_closed(range, context)?;
+        for (of_chunk, encoding, bytes) in self.in_order_chunks() {
+            on_chunk(of_chunk, encoding, bytes);
+        }
+        Ok(())
+    }
+
+    /// The late samples in `range`, in time order, one for each time.
+    pub(crate) fn late_samples(
+        &mut self,
+        range: TimeRange,
+    ) -> Result<Vec<(Timestamp, SampleValue)>, QueryError> {
+        let mut samples = Vec::new();
+        for &reference in &self.late_chunks {
+            if let Some(chunk) = self.table.read(reference, &mut self.buffer)? {
+                let decoded = Encoding::from_number(chunk.encoding)
+                    .and_then(|encoding| decode_samples(encoding, chunk.bytes));
+                samples.extend(decoded.map_err(|error| corrupt(self.series, &error))?);
+            }
+        }
+        samples.extend(self.late.drain(..).map(|late| (late.t, late.value)));
+        samples.retain(|(t, _)| range.contains(*t));
+        samples.sort_by_key(|(t, _)| *t);
+        samples.dedup_by_key(|(t, _)| *t);
+        Ok(samples)
+    }
+
+    /// The deleted spans of the series.
+    pub(crate) fn deleted(&self) -> &[TimeRange] {
+        &self.deleted
+    }
+}
+
+fn corrupt(series: u64, error: &ChunkError) -> QueryError {
+    QueryError::Corrupt {
+        path: format!("head, series {series}"),
+        offset: 0,
+        reason: error.to_string(),
+    }
+}
