@@ -55,7 +55,7 @@ pub enum ConfigError {
     Invalid {
         /// Where.
         position: Position,
-        /// `global`, or the job.
+        /// `global`, `storage`, or the job.
         section: String,
         /// The field.
         field: &'static str,
@@ -76,7 +76,7 @@ pub enum ConfigError {
 }
 
 /// What is wrong with a value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
     /// A scrape may not take longer than the time until the next.
@@ -111,6 +111,12 @@ pub enum Problem {
     /// Not the name of a scrape protocol.
     #[error("unknown scrape protocol {0:?}")]
     Protocol(String),
+    /// Not a number where one is needed.
+    #[error("must be a number")]
+    NotANumber,
+    /// Not between 0 and 100.
+    #[error("must be in the range [0, 100], got {0}")]
+    Percentage(f64),
     /// Not one of the values that the field may have.
     #[error("unknown value {0:?}")]
     Choice(String),

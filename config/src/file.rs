@@ -142,9 +142,51 @@ section! {
     File {
         global: Global,
         scrape_configs: Vec<Spanned<Option<Scrape>>>,
+        storage: Storage,
     }
     not acted on {
-        runtime, rule_files, scrape_config_files, alerting, remote_write, remote_read, storage, tracing, otlp,
+        runtime, rule_files, scrape_config_files, alerting, remote_write, remote_read, tracing, otlp,
+    }
+}
+
+section! {
+    /// `storage`.
+    Storage {
+        tsdb: Tsdb,
+        exemplars: Exemplars,
+    }
+}
+
+section! {
+    /// `storage.tsdb`.
+    Tsdb {
+        out_of_order_time_window: DurationText,
+        stale_series_compaction_threshold: f64,
+        chunk_encoding: ChunkEncoding,
+        retention: Retention,
+    }
+}
+
+section! {
+    /// `storage.tsdb.chunk_encoding`.
+    ChunkEncoding {
+        floats: String,
+    }
+}
+
+section! {
+    /// `storage.tsdb.retention`.
+    Retention {
+        time: DurationText,
+        size: Bytes,
+        percentage: f64,
+    }
+}
+
+section! {
+    /// `storage.exemplars`.
+    Exemplars {
+        max_exemplars: i64,
     }
 }
 

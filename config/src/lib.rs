@@ -12,10 +12,13 @@ mod file;
 mod resolve;
 mod scrape;
 mod size;
+mod storage;
 mod yaml;
 
 pub use error::{ConfigError, Position, Problem};
 pub use scrape::{GlobalConfig, HttpSdConfig, Limits, ScrapeConfig, ScrapeProtocol, TargetGroup};
+pub use size::{format as format_size, parse as parse_size};
+pub use storage::{RetentionConfig, StorageConfig};
 
 use std::fs::File;
 use std::io::Read;
@@ -25,12 +28,14 @@ use std::path::Path;
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// A configuration with all defaults filled in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// What applies to all scrapes and evaluations.
     pub global: GlobalConfig,
     /// Scrape jobs, in file order; names are unique.
     pub scrape_configs: Vec<ScrapeConfig>,
+    /// What the store keeps.
+    pub storage: StorageConfig,
     warnings: Vec<String>,
 }
 
@@ -41,8 +46,7 @@ impl Config {
     /// [`ConfigError`] with line and column, and for values that make no sense the job and field.
     pub fn parse(yaml: &str, origin: &str) -> Result<Self, ConfigError> {
         let file = file::read(yaml, origin)?;
-        let (global, scrape_configs, warnings) = resolve::resolve(file, origin)?;
-        Ok(Self { global, scrape_configs, warnings })
+        resolve::resolve(file, origin)
     }
 
     /// Reads the configuration in file `path`.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_saphyr::{Location, Spanned};
 
+use crate::Config;
 use crate::error::{ConfigError, Problem};
 use crate::external_labels;
 use crate::file::{File, Global, HttpSd, LabelMap, Scrape, StaticConfig, position};
@@ -37,15 +38,14 @@ macro_rules! limits {
 }
 
 /// The configuration that `file` describes, and a line for each thing in it that is not acted on.
-pub(crate) fn resolve(
-    file: File,
-    path: &str,
-) -> Result<(GlobalConfig, Vec<ScrapeConfig>, Vec<String>), ConfigError> {
+pub(crate) fn resolve(file: File, path: &str) -> Result<Config, ConfigError> {
     let mut resolver = Resolver { path, section: String::from("global"), warnings: Vec::new() };
     for (field, at) in file.not_acted_on() {
         resolver.warn(field, at);
     }
     let global = resolver.global(file.global.map(|global| global.value).unwrap_or_default())?;
+    let storage =
+        resolver.storage(file.storage.map(|storage| storage.value).unwrap_or_default())?;
     let mut lines_by_name: HashMap<String, u64> = HashMap::new();
     let mut jobs = Vec::new();
     for job in file.scrape_configs.map(|jobs| jobs.value).unwrap_or_default() {
@@ -61,24 +61,29 @@ pub(crate) fn resolve(
         lines_by_name.insert(job.job_name.clone(), at.line());
         jobs.push(job);
     }
-    Ok((global, jobs, resolver.warnings))
+    Ok(Config { global, scrape_configs: jobs, storage, warnings: resolver.warnings })
 }
 
 /// Carries along what messages name.
-struct Resolver<'a> {
+pub(crate) struct Resolver<'a> {
     path: &'a str,
-    /// `global`, or the job being resolved.
-    section: String,
+    /// `global`, `storage`, or the job being resolved.
+    pub(crate) section: String,
     warnings: Vec<String>,
 }
 
 impl Resolver<'_> {
-    fn warn(&mut self, field: &str, at: Location) {
+    pub(crate) fn warn(&mut self, field: &str, at: Location) {
         let position = position(self.path, at);
         self.warnings.push(format!("{position}: {field} is not acted on by this version"));
     }
 
-    fn invalid(&self, field: &'static str, at: Location, problem: Problem) -> ConfigError {
+    pub(crate) fn invalid(
+        &self,
+        field: &'static str,
+        at: Location,
+        problem: Problem,
+    ) -> ConfigError {
         let (position, section) = (position(self.path, at), self.section.clone());
         ConfigError::Invalid { position, section, field, problem }
     }
@@ -356,7 +361,7 @@ impl Resolver<'_> {
     }
 }
 
-fn or<T>(written: Option<Spanned<T>>, default: T) -> T {
+pub(crate) fn or<T>(written: Option<Spanned<T>>, default: T) -> T {
     written.map_or(default, |written| written.value)
 }
 

@@ -1,4 +1,4 @@
-//! Sizes in the file: `10MB`, `1GiB`, `0`. As in Prometheus, `KB`, `MB`, … are powers of 1024.
+//! Sizes in the file and in flags: `10MB`, `1.5GiB`, `0`. As in Prometheus, `KB`, `MB`, … are powers of 1024.
 
 use serde::{Deserialize, Deserializer};
 
@@ -25,32 +25,56 @@ fn unit_bytes(unit: &str) -> Option<u64> {
     POWERS.iter().find(|(power, _)| *power == letter).map(|(_, bytes)| *bytes)
 }
 
-/// Parses a sequence of numbers with units, or 0.
-fn parse(text: &str) -> Option<u64> {
+/// The number of bytes that `text` says: a sequence of numbers with units (`1GB512MB`, `1.5GiB`), or 0.
+#[must_use]
+pub fn parse(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
     }
     let mut rest = text;
     let mut total: u64 = 0;
     while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let digits = rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
         let (number, tail) = rest.split_at(digits);
         let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
         let (unit, tail) = tail.split_at(letters);
-        let bytes = number.parse::<u64>().ok()?.checked_mul(unit_bytes(unit)?)?;
+        let bytes = multiply(number, unit_bytes(unit)?)?;
         total = total.checked_add(bytes)?;
         rest = tail;
     }
     (!text.is_empty()).then_some(total)
 }
 
-/// Writes the largest unit that divides the number, so that [`parse`] gives it back.
-pub(crate) fn format(bytes: u64) -> String {
-    match POWERS.iter().find(|(_, power)| bytes != 0 && bytes.is_multiple_of(*power)) {
-        Some((letter, power)) => format!("{}{letter}iB", bytes / power),
-        None if bytes == 0 => String::from("0"),
-        None => format!("{bytes}B"),
+/// Digits after the point that count.
+const FRACTION_DIGITS_MAX: usize = 9;
+
+/// A decimal number of units in whole bytes, rounded down.
+fn multiply(number: &str, unit: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let fraction = fraction.get(..FRACTION_DIGITS_MAX).unwrap_or(fraction);
+    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
     }
+    let scale = (0..fraction.len()).fold(1u128, |scale, _| scale * 10);
+    let part = u128::from(unit) * fraction.parse::<u128>().ok()? / scale;
+    whole.parse::<u64>().ok()?.checked_mul(unit)?.checked_add(u64::try_from(part).ok()?)
+}
+
+/// Writes whole numbers of units, largest first (`1GiB512MiB`), so that [`parse`] gives the number back.
+#[must_use]
+pub fn format(bytes: u64) -> String {
+    let mut text = String::new();
+    let mut rest = bytes;
+    for (letter, power) in POWERS {
+        if rest >= power {
+            text.push_str(&format!("{}{letter}iB", rest / power));
+            rest %= power;
+        }
+    }
+    if rest > 0 || bytes == 0 {
+        text.push_str(&format!("{rest}B"));
+    }
+    text
 }
 
 impl<'de> Deserialize<'de> for Bytes {
@@ -78,14 +102,18 @@ mod tests {
             ("", None),
             ("1XB", None),
             ("1iB", None),
-            ("1.5MB", None),
+            ("1.5MB", Some(3 << 19)),
+            ("0.1KB", Some(102)),
+            ("1.MB", None),
+            ("1.2.3MB", None),
+            (".5MB", None),
             ("-1B", None),
             ("99999999999EB", None),
             ("16EB", None),
         ] {
             assert_eq!(parse(text), bytes, "{text}");
         }
-        for text in ["0", "15MiB", "1GiB", "1537B"] {
+        for text in ["0B", "15MiB", "1GiB512MiB", "1KiB1B"] {
             assert_eq!(format(parse(text).unwrap()), text);
         }
     }

@@ -78,11 +78,74 @@ fn a_configuration_survives_being_written() {
         "scrape_configs:\n- {job_name: 'yes', params: {'': ['1']}, scrape_interval: 90s, body_size_limit: 7B,\n   \
          fallback_scrape_protocol: PrometheusText1.0.0, static_configs: [{targets: ['a:1', '[::1]:2'], labels: {l: 'null'}}, {}],\n   \
          http_sd_configs: [{url: 'http://h/?a=b#c'}]}\n- {job_name: 'ö #'}\n",
+        "storage: {tsdb: {out_of_order_time_window: 30m, stale_series_compaction_threshold: 0.25, retention: {time: 30d, size: 7GB1B, percentage: 0.5}}, exemplars: {max_exemplars: 5}}",
+        "storage: {tsdb: {retention: {}}, exemplars: {}}",
     ] {
         let config = good(yaml);
         let written = config.to_yaml();
         assert_eq!(good(&written), config, "through {written}");
     }
+}
+
+#[test]
+fn storage_has_prometheus_s_defaults() {
+    let defaults = StorageConfig {
+        out_of_order_time_window: Duration::ZERO,
+        stale_series_compaction_threshold: 0.0,
+        retention: None,
+        exemplars_max: 100_000,
+    };
+    let kept = |retention| StorageConfig { retention: Some(retention), ..defaults.clone() };
+    let none = RetentionConfig::default();
+    for (yaml, expected) in [
+        ("", defaults.clone()),
+        ("storage:", defaults.clone()),
+        ("storage: {tsdb: , exemplars: }", defaults.clone()),
+        ("storage: {tsdb: {chunk_encoding: {floats: xor}, retention: }}", defaults.clone()),
+        // A section that is there replaces what flags say, also where it is silent.
+        ("storage: {tsdb: {retention: {}}}", kept(none)),
+        (
+            "storage: {tsdb: {retention: {size: 10GB}}}",
+            kept(RetentionConfig { bytes_max: 10 << 30, ..none }),
+        ),
+        (
+            "storage: {tsdb: {retention: {percentage: 0.5}}}",
+            kept(RetentionConfig { percentage_max: 0.5, ..none }),
+        ),
+        (
+            "storage: {tsdb: {retention: {time: 1y, size: 0, percentage: 100}}}",
+            kept(RetentionConfig {
+                time: Duration::from_secs(365 * 86_400),
+                percentage_max: 100.0,
+                ..none
+            }),
+        ),
+        (
+            "storage: {tsdb: {out_of_order_time_window: 30m, stale_series_compaction_threshold: 0.2}}",
+            StorageConfig {
+                out_of_order_time_window: Duration::from_secs(1800),
+                stale_series_compaction_threshold: 0.2,
+                ..defaults.clone()
+            },
+        ),
+        (
+            "storage: {exemplars: {max_exemplars: 7}}",
+            StorageConfig { exemplars_max: 7, ..defaults.clone() },
+        ),
+        ("storage: {exemplars: {}}", StorageConfig { exemplars_max: 0, ..defaults.clone() }),
+        (
+            "storage: {exemplars: {max_exemplars: -1}}",
+            StorageConfig { exemplars_max: 0, ..defaults.clone() },
+        ),
+    ] {
+        let config = good(yaml);
+        assert_eq!(config.storage, expected, "{yaml}");
+        assert!(config.warnings().is_empty(), "{yaml}: {:?}", config.warnings());
+    }
+    assert_eq!(
+        good("storage: {tsdb: {chunk_encoding: {floats: xor2}}}").warnings(),
+        ["p.yml:1:43: storage.tsdb.chunk_encoding.floats xor2 is not acted on by this version"]
+    );
 }
 
 #[test]
@@ -147,6 +210,24 @@ fn mistakes_are_named_with_their_place() {
             "p.yml:1:27: global: external_labels: \"\" is not a valid label name",
         ),
         (
+            "storage:\n  tsdb:\n    chunk_encoding:\n      floats: XOR",
+            "p.yml:4:15: storage: tsdb.chunk_encoding.floats: unknown value \"XOR\"",
+        ),
+        (
+            "storage:\n  tsdb:\n    retention:\n      percentage: -1",
+            "p.yml:4:19: storage: tsdb.retention.percentage: must be in the range [0, 100], got -1",
+        ),
+        (
+            "storage:\n  tsdb:\n    retention:\n      percentage: .nan",
+            "p.yml:4:19: storage: tsdb.retention.percentage: must be in the range [0, 100], got NaN",
+        ),
+        (
+            "storage:\n  tsdb:\n    retention:\n      time: -1h",
+            "p.yml:4:13: not a valid duration string: \"-1h\"",
+        ),
+        ("storage: {tsdb: {retention: {size: -1B}}}", "p.yml:1:36: not a valid size: \"-1B\""),
+        ("storage: {tsdb: {wal: 1}}", "p.yml:1:18: unknown field \"wal\""),
+        (
             "scrape_configs:\n- metrics_path: /x",
             "p.yml:2:3: scrape_configs[0]: job_name: is missing or empty",
         ),
@@ -187,7 +268,7 @@ fn mistakes_are_named_with_their_place() {
 
 #[test]
 fn nesting_is_bounded() {
-    let deep = format!("storage: {}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let deep = format!("tracing: {}{}", "[".repeat(10_000), "]".repeat(10_000));
     assert!(matches!(Config::parse(&deep, "p.yml"), Err(ConfigError::Syntax { .. })));
 }
 

@@ -7,6 +7,7 @@ use model::format_duration;
 use serde::Serialize;
 
 use crate::scrape::{GlobalConfig, HttpSdConfig, Limits, ScrapeConfig, TargetGroup};
+use crate::storage::StorageConfig;
 use crate::{Config, size};
 
 /// Writes `config`; reading the text gives the same configuration.
@@ -14,6 +15,7 @@ pub(crate) fn write(config: &Config) -> String {
     let file = FileYaml {
         global: global(&config.global),
         scrape_configs: config.scrape_configs.iter().map(job).collect(),
+        storage: storage(&config.storage),
     };
     serde_saphyr::to_string(&file).expect("strings, numbers, lists and maps can be written")
 }
@@ -23,6 +25,45 @@ struct FileYaml<'a> {
     global: GlobalYaml<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scrape_configs: Vec<JobYaml<'a>>,
+    storage: StorageYaml,
+}
+
+#[derive(Serialize)]
+struct StorageYaml {
+    #[serde(skip_serializing_if = "TsdbYaml::is_empty")]
+    tsdb: TsdbYaml,
+    exemplars: ExemplarsYaml,
+}
+
+#[derive(Default, PartialEq, Serialize)]
+struct TsdbYaml {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    out_of_order_time_window: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stale_series_compaction_threshold: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention: Option<RetentionYaml>,
+}
+
+impl TsdbYaml {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[derive(PartialEq, Serialize)]
+struct RetentionYaml {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    percentage: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct ExemplarsYaml {
+    max_exemplars: u64,
 }
 
 #[derive(Serialize)]
@@ -148,4 +189,21 @@ fn group(group: &TargetGroup) -> GroupYaml<'_> {
 
 fn http_sd(config: &HttpSdConfig) -> HttpSdYaml<'_> {
     HttpSdYaml { url: &config.url, refresh_interval: format_duration(config.refresh_interval) }
+}
+
+fn storage(storage: &StorageConfig) -> StorageYaml {
+    let window = storage.out_of_order_time_window;
+    let threshold = storage.stale_series_compaction_threshold;
+    StorageYaml {
+        tsdb: TsdbYaml {
+            out_of_order_time_window: (!window.is_zero()).then(|| format_duration(window)),
+            stale_series_compaction_threshold: (threshold != 0.0).then_some(threshold),
+            retention: storage.retention.map(|retention| RetentionYaml {
+                time: (!retention.time.is_zero()).then(|| format_duration(retention.time)),
+                size: (retention.bytes_max > 0).then(|| size::format(retention.bytes_max)),
+                percentage: (retention.percentage_max > 0.0).then_some(retention.percentage_max),
+            }),
+        },
+        exemplars: ExemplarsYaml { max_exemplars: storage.exemplars_max },
+    }
 }

@@ -65,6 +65,12 @@ pub enum ParseErrorKind {
     /// Something after the timestamp.
     #[error("expected the end of the line after the timestamp")]
     Trailing,
+    /// An OpenMetrics text is cut off.
+    #[error("text does not end with # EOF")]
+    NoEof,
+    /// An OpenMetrics text goes on after its end.
+    #[error("something after # EOF")]
+    AfterEof,
 }
 
 impl ParseError {

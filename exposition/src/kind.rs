@@ -53,6 +53,22 @@ impl MetricKind {
         }
     }
 
+    /// The kind that a `# TYPE` line of OpenMetrics declares.
+    #[must_use]
+    pub const fn from_name(name: &[u8]) -> Option<Self> {
+        match name {
+            b"counter" => Some(Self::Counter),
+            b"gauge" => Some(Self::Gauge),
+            b"histogram" => Some(Self::Histogram),
+            b"gaugehistogram" => Some(Self::GaugeHistogram),
+            b"summary" => Some(Self::Summary),
+            b"info" => Some(Self::Info),
+            b"stateset" => Some(Self::StateSet),
+            b"unknown" => Some(Self::Unknown),
+            _ => None,
+        }
+    }
+
     /// The kind that a `# TYPE` line of text format 0.0.4 declares, if it is one of the five.
     #[must_use]
     pub const fn from_text_name(name: &[u8]) -> Option<Self> {

@@ -62,6 +62,11 @@ pub struct Series<'a> {
 }
 
 impl<'a> Series<'a> {
+    /// A series whose text was scanned without an error.
+    pub(crate) const fn new(text: &'a str, kind: MetricKind) -> Self {
+        Self { text, kind }
+    }
+
     /// The name and labels exactly as written. Equal texts under equal `# TYPE` lines name equal series.
     #[must_use]
     pub const fn text(&self) -> &'a str {
