@@ -112,8 +112,11 @@ impl Expr {
             Self::Vector(_) | Self::Aggregate(_) => ValueType::Vector,
             Self::Matrix(_) | Self::Subquery(_) => ValueType::Matrix,
             Self::Binary(e) => {
-                let scalars = e.left.value_type() == ValueType::Scalar
-                    && e.right.value_type() == ValueType::Scalar;
+                let is_scalar = |operand: &Self| operand.value_type() == ValueType::Scalar;
+                let scalars = e.chain().all(|link| {
+                    is_scalar(&link.right)
+                        && (matches!(*link.left, Self::Binary(_)) || is_scalar(&link.left))
+                });
                 if scalars { ValueType::Scalar } else { ValueType::Vector }
             }
             Self::Unary(e) => e.expr.value_type(),
@@ -353,7 +356,6 @@ impl AggregateOp {
 }
 
 /// An operation on two operands.
-#[derive(Clone, Debug, PartialEq)]
 pub struct Binary {
     /// Which one.
     pub op: BinaryOp,

@@ -1,10 +1,14 @@
 //! PromQL: text to tree, tree to answer.
 
 pub mod ast;
+mod chain;
 mod eval;
+pub mod explain;
+mod go_math;
 pub mod parse;
 mod print;
 pub mod quote;
+mod stack;
 pub mod value;
 mod walk;
 

@@ -1,8 +1,11 @@
 //! What a query evaluates to.
 
-use model::{Columns, Labels, Sample, Timestamp};
+use std::sync::Arc;
+
+use model::{Charge, Columns, FloatHistogram, Labels, Sample, Timestamp};
 
 use crate::ast::ValueType;
+use crate::explain::Explained;
 
 /// The answer to a query.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +18,29 @@ pub struct QueryResult {
     pub infos: Vec<String>,
     /// What it cost.
     pub stats: QueryStats,
+    /// For each step its time and the samples that it looked at, if that was asked for. Each is what the step would look at as an instant
+    /// query.
+    pub samples_per_step: Vec<(Timestamp, u64)>,
+    /// What each operation did, if that was asked for.
+    pub explained: Option<Explained>,
+    /// The bytes of the value, charged to the query's budget until the answer is dropped.
+    pub held: HeldBytes,
+}
+
+/// Bytes that stay charged to a budget as long as a copy of this lives.
+#[derive(Clone, Debug, Default)]
+pub struct HeldBytes(Option<Arc<Charge>>);
+
+impl HeldBytes {
+    pub(crate) fn new(charge: Charge) -> Self {
+        Self(Some(Arc::new(charge)))
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |charge| charge.bytes())
+    }
 }
 
 /// Values of the four types.
@@ -54,8 +80,10 @@ impl Default for Value {
 pub struct VectorSample {
     /// Its series.
     pub labels: Labels,
-    /// Time and value.
+    /// Time and value; of a histogram, its sum.
     pub sample: Sample,
+    /// The sample, if it is a native histogram.
+    pub histogram: Option<Arc<FloatHistogram>>,
 }
 
 /// A series of a range vector.

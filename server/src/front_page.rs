@@ -12,6 +12,7 @@ use scrape::{ActiveTarget, Health};
 use crate::api::targets::{rfc3339, whole_seconds};
 use crate::api::{ENDPOINTS, PROMETHEUS_VERSION};
 use crate::state::{Ready, Server};
+use crate::storage;
 
 /// Most targets listed; the API lists all.
 const TARGETS_MAX: usize = 200;
@@ -78,12 +79,16 @@ fn write_status(html: &mut String, server: &Server, ready: &Ready) {
     };
     let samples = counter(server, "prometheus_tsdb_head_samples_appended_total");
     let stored = format!("{samples} since the start, {:.0} a second", samples / seconds(uptime_ms));
+    let kept = match storage::retention_text(&server.config.read().storage) {
+        text if text.is_empty() => String::from("ever"),
+        text => text,
+    };
     html.push_str("<h2>Now</h2><table>");
     for (what, value) in [
         ("Running for", whole_seconds(Duration::from_millis(uptime_ms))),
         ("Memory", format!("{resident_mib} MiB resident")),
         ("Data", server.data_path.display().to_string()),
-        ("Kept for", server.retention_text.clone()),
+        ("Kept for", kept),
         ("Series in the head", head.series.to_string()),
         ("Newest sample", newest),
         ("Samples stored", stored),

@@ -7,10 +7,12 @@ mod api;
 mod front_page;
 mod memory;
 mod metrics;
+mod origin;
 mod queries;
 mod routes;
 mod run;
 mod state;
+mod storage;
 
 pub use run::{Config, ConfigSource, Error, run};
 

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use crate::state::{Ready, Server};
-use crate::{api, front_page, metrics};
+use crate::{api, front_page, metrics, origin};
 
 /// The routes of `server` and `extra`.
 pub(crate) fn router(server: &Arc<Server>, extra: Router) -> Router {
@@ -53,19 +53,12 @@ async fn reload_by_get() -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed").into_response()
 }
 
-/// Whether a page of another site made a browser send the request.
-fn is_cross_site(headers: &HeaderMap) -> bool {
-    headers
-        .get("sec-fetch-site")
-        .is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"))
-}
-
 async fn reload(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
     let Some(requests) = &server.reload_requests else {
         return (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n").into_response();
     };
-    if is_cross_site(&headers) {
-        return (StatusCode::FORBIDDEN, "Not for pages of other sites.\n").into_response();
+    if origin::is_cross_site(&headers) {
+        return origin::refusal();
     }
     if server.stopping.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable\n").into_response();

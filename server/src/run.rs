@@ -6,18 +6,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use config::RetentionConfig;
 use model::{Appender, Clock, SystemClock};
 use parking_lot::RwLock;
 use promql::{Engine, EngineOptions};
 use scrape::{LocalTarget, Scraper, ScraperOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tsdb::{Db, OsDisk};
+use tsdb::{Db, OsDisk, ReplayProgress};
 
 use crate::metrics::Metrics;
 use crate::queries::Queries;
 use crate::state::{Ready, Reload, Server};
-use crate::{memory, routes};
+use crate::{memory, routes, storage};
 
 /// How often the head is looked at for being cut, and old blocks for being dropped.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
@@ -36,14 +37,18 @@ pub struct Config {
     pub source: ConfigSource,
     /// Data directory.
     pub data_path: PathBuf,
-    /// Options of the store.
+    /// Options of the store; the `storage` section of the configuration overrules its part of them.
     pub storage: tsdb::Options,
-    /// How often the write-ahead log is synced.
-    pub wal_fsync_interval: Duration,
+    /// How often the write-ahead log is synced; `None` where `storage` says that it is not by time.
+    pub wal_fsync_interval: Option<Duration>,
+    /// Told how far the replay of the log is.
+    pub replay: Arc<ReplayProgress>,
     /// Options of the query engine. The subquery step follows the configuration's evaluation interval.
     pub engine: EngineOptions,
     /// Whether `POST /-/reload` is answered.
     pub enable_lifecycle: bool,
+    /// Whether `POST /api/v1/admin/tsdb/…` is answered.
+    pub enable_admin_api: bool,
     /// Flags by name, for `status/flags`.
     pub flags: Vec<(String, String)>,
     /// In-process targets.
@@ -77,12 +82,22 @@ pub enum ConfigSource {
     Embedded(String),
 }
 
-impl ConfigSource {
+/// Loads configurations.
+#[derive(Clone, Debug)]
+struct Loader {
+    source: ConfigSource,
+    /// What is kept where the source says nothing of it.
+    retention: RetentionConfig,
+}
+
+impl Loader {
     fn load(&self) -> Result<config::Config, config::ConfigError> {
-        match self {
-            Self::File(path) => config::Config::load(path),
-            Self::Embedded(yaml) => config::Config::parse(yaml, "embedded configuration"),
-        }
+        let mut config = match &self.source {
+            ConfigSource::File(path) => config::Config::load(path)?,
+            ConfigSource::Embedded(yaml) => config::Config::parse(yaml, "embedded configuration")?,
+        };
+        config.storage.retention.get_or_insert(self.retention);
+        Ok(config)
     }
 }
 
@@ -130,7 +145,13 @@ pub async fn run(
     mut hangups: mpsc::Receiver<()>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let scrape_config = Arc::new(config.source.load()?);
+    let retention = storage::retention_of(&config.storage);
+    let loader = Loader { source: config.source, retention };
+    let scrape_config = Arc::new(loader.load()?);
+    storage::warn_of_size(&scrape_config.storage);
+    let options = storage::options(config.storage, &scrape_config.storage);
+    let mut flags = config.flags;
+    storage::set_effective(&mut flags, &scrape_config.storage, options.max_block_duration);
     let listener = http::bind(&config.listen_address).await?;
     let (reloads, mut reload_requests) = mpsc::channel(RELOADS_QUEUED_MAX);
     let parts = Parts {
@@ -149,12 +170,13 @@ pub async fn run(
         engine: Arc::new(Engine::new(config.engine, &config.registry)),
         metrics: Metrics::new(&config.registry),
         registry: config.registry,
-        flags: config.flags,
-        retention_text: model::format_duration(config.storage.retention),
+        flags,
         data_path: config.data_path.clone(),
         config: RwLock::new(Arc::clone(&scrape_config)),
         reload: RwLock::new(Reload { succeeded: false, at: 0 }),
         reload_requests: config.enable_lifecycle.then_some(ReloadRequests(reloads)),
+        enable_admin_api: config.enable_admin_api,
+        replay: config.replay,
         extra_links: config.extra_links,
         running: OnceLock::new(),
         stopping: AtomicBool::new(false),
@@ -166,7 +188,7 @@ pub async fn run(
     let mut serving = tokio::spawn(http::serve(listener, router, config.limits, stop_http.clone()));
 
     let store = tokio::select! {
-        opened = open_store(&server, config.data_path, config.storage) => opened?,
+        opened = open_store(&server, config.data_path, options) => opened?,
         () = shutdown.cancelled() => {
             // Replaying changes nothing that a killed process could not have left.
             stop_http.cancel();
@@ -175,7 +197,7 @@ pub async fn run(
         }
     };
     let scraper = Arc::new(parts.scraper(&server, &store));
-    apply(&server, &scraper, scrape_config);
+    apply(&server, &scraper, &store, scrape_config);
     let ready = Ready { store: Arc::clone(&store), scraper: Arc::clone(&scraper) };
     if server.running.set(ready).is_err() {
         return Err(Error::Ended("start-up"));
@@ -202,10 +224,10 @@ pub async fn run(
             }
             Some(()) = hangups.recv() => {
                 // Logged where it happens; a signal has nobody to answer to.
-                let _ = reload(&server, &scraper, &config.source).await;
+                let _ = reload(&server, &scraper, &store, &loader).await;
             }
             Some(answer) = reload_requests.recv() => {
-                let _ = answer.send(reload(&server, &scraper, &config.source).await);
+                let _ = answer.send(reload(&server, &scraper, &store, &loader).await);
             }
         }
     }
@@ -253,17 +275,19 @@ async fn open_store(
     let server = Arc::clone(server);
     let open = move || {
         let disk = Arc::new(OsDisk);
-        Db::open(&path, disk, Arc::clone(&server.clock), options, &server.registry)
+        let clock = Arc::clone(&server.clock);
+        Db::open_watched(&path, disk, clock, options, &server.registry, &server.replay)
     };
     let opened = tokio::task::spawn_blocking(open).await;
     Ok(Arc::new(opened.map_err(|_| Error::Ended("opening the store"))??))
 }
 
 /// Makes `config` the one in force.
-fn apply(server: &Server, scraper: &Scraper, config: Arc<config::Config>) {
+fn apply(server: &Server, scraper: &Scraper, store: &Db, config: Arc<config::Config>) {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    storage::apply(store, &config.storage);
     scraper.apply(&config);
     server.engine.set_subquery_step(config.global.evaluation_interval);
     *server.config.write() = config;
@@ -275,13 +299,19 @@ fn apply(server: &Server, scraper: &Scraper, config: Arc<config::Config>) {
 }
 
 /// Reads the configuration again; a broken one changes nothing.
-async fn reload(server: &Server, scraper: &Scraper, source: &ConfigSource) -> Result<(), String> {
-    let source = source.clone();
-    let loaded = tokio::task::spawn_blocking(move || source.load()).await;
+async fn reload(
+    server: &Server,
+    scraper: &Scraper,
+    store: &Db,
+    loader: &Loader,
+) -> Result<(), String> {
+    let loader = loader.clone();
+    let loaded = tokio::task::spawn_blocking(move || loader.load()).await;
     let loaded = loaded.map_err(|error| error.to_string());
     match loaded.and_then(|config| config.map_err(|error| error.to_string())) {
         Ok(config) => {
-            apply(server, scraper, Arc::new(config));
+            storage::warn_of_size(&config.storage);
+            apply(server, scraper, store, Arc::new(config));
             tracing::info!("configuration reloaded");
             Ok(())
         }
@@ -301,14 +331,16 @@ struct Upkeep {
 }
 
 impl Upkeep {
-    fn start(store: &Arc<Db>, wal_fsync_interval: Duration) -> Self {
+    fn start(store: &Arc<Db>, wal_fsync_interval: Option<Duration>) -> Self {
         let mut upkeep = Self { stops: Vec::new(), threads: Vec::new() };
-        let syncing = Arc::clone(store);
-        upkeep.every(wal_fsync_interval, "wal-sync", move || {
-            if let Err(error) = syncing.sync() {
-                tracing::error!(%error, "syncing the write-ahead log failed");
-            }
-        });
+        if let Some(interval) = wal_fsync_interval {
+            let syncing = Arc::clone(store);
+            upkeep.every(interval, "wal-sync", move || {
+                if let Err(error) = syncing.sync() {
+                    tracing::error!(%error, "syncing the write-ahead log failed");
+                }
+            });
+        }
         let maintained = Arc::clone(store);
         upkeep.every(MAINTENANCE_INTERVAL, "maintenance", move || {
             if let Err(error) = maintained.maintain() {

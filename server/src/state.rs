@@ -25,12 +25,15 @@ pub(crate) struct Server {
     pub(crate) registry: telemetry::Registry,
     /// Flags by name, for `status/flags`.
     pub(crate) flags: Vec<(String, String)>,
-    pub(crate) retention_text: String,
     pub(crate) data_path: PathBuf,
     /// The configuration in force.
     pub(crate) config: RwLock<Arc<config::Config>>,
     /// How the last attempt to load a configuration went.
     pub(crate) reload: RwLock<Reload>,
+    /// Whether series may be deleted and snapshots taken.
+    pub(crate) enable_admin_api: bool,
+    /// How far the replay of the log is.
+    pub(crate) replay: Arc<tsdb::ReplayProgress>,
     /// Asks for a reload; `None` where `/-/reload` is off.
     pub(crate) reload_requests: Option<crate::run::ReloadRequests>,
     /// Links of the binary's own endpoints, for the front page.

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, header};
 use http_body_util::BodyExt;
-use model::{Appender, Batch, Clock, Labels, ManualClock, Timestamp};
+use model::{Appender, Batch, Clock, Exemplar, ExemplarAppend, Labels, ManualClock, Timestamp};
 use parking_lot::RwLock;
 use promql::{Engine, EngineOptions};
 use scrape::{Scraper, ScraperOptions};
@@ -21,20 +21,25 @@ use crate::metrics::Metrics;
 use crate::queries::Queries;
 use crate::routes;
 use crate::state::{Ready, Reload, Server};
+use crate::storage;
 
 /// 2015-07-01T20:10:30Z
 const NOW: Timestamp = 1_435_781_430_000;
 
+/// The series of `m`.
+const SERIES: &str = r#"[{"__name__":"m","a":"1"},{"__name__":"m","a":"2"}]"#;
+
 /// A label value that would run if a page wrote it as it is.
 const HOSTILE: &str = "<script>alert('\"&')</script>";
 
-fn server(clock: &Arc<ManualClock>) -> Arc<Server> {
+fn server(clock: &Arc<ManualClock>, enable_admin_api: bool) -> Arc<Server> {
     let registry = telemetry::new_registry();
     let yaml = format!(
         "scrape_configs:\n- job_name: \"{}\"\n  static_configs: [{{targets: ['h:1']}}]\n- job_name: a",
         HOSTILE.replace('"', "\\\"")
     );
-    let config = config::Config::parse(&yaml, "test").unwrap();
+    let mut config = config::Config::parse(&yaml, "test").unwrap();
+    config.storage.retention = Some(storage::retention_of(&tsdb::Options::default()));
     Arc::new(Server {
         clock: Arc::clone(clock) as Arc<dyn Clock>,
         started: NOW,
@@ -46,10 +51,11 @@ fn server(clock: &Arc<ManualClock>) -> Arc<Server> {
             (String::from("b.flag"), String::from("1")),
             (String::from("a"), String::new()),
         ],
-        retention_text: String::from("15d"),
         data_path: PathBuf::from("/data"),
         config: RwLock::new(Arc::new(config)),
         reload: RwLock::new(Reload { succeeded: true, at: NOW }),
+        enable_admin_api,
+        replay: Arc::new(tsdb::ReplayProgress::new()),
         reload_requests: None,
         extra_links: vec![(String::from("/extra"), String::from(HOSTILE))],
         running: OnceLock::new(),
@@ -93,14 +99,22 @@ struct Fixture {
 
 impl Fixture {
     fn opening() -> Self {
-        let server = server(&Arc::new(ManualClock::new(NOW)));
+        let server = server(&Arc::new(ManualClock::new(NOW)), false);
         let router = routes::router(&server, Router::new());
         Self { server, router }
     }
 
     fn new() -> Self {
+        Self::open(false)
+    }
+
+    fn with_admin_api() -> Self {
+        Self::open(true)
+    }
+
+    fn open(enable_admin_api: bool) -> Self {
         let clock = Arc::new(ManualClock::new(NOW));
-        let server = server(&clock);
+        let server = server(&clock, enable_admin_api);
         open(&server, &clock);
         let router = routes::router(&server, Router::new());
         Self { server, router }
@@ -113,17 +127,32 @@ impl Fixture {
         (parts.status.as_u16(), parts.headers, String::from_utf8(body.to_vec()).unwrap())
     }
 
+    /// Sends a form with these headers.
+    async fn change(
+        &self,
+        method: Method,
+        path: &str,
+        form: &'static str,
+        headers: &[(&str, &str)],
+    ) -> (u16, String) {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (status, _, body) = self.send(request.body(Body::from(form)).unwrap()).await;
+        (status, body)
+    }
+
     async fn get(&self, path: &str) -> (u16, String) {
         let (status, _, body) = self.send(Request::get(path).body(Body::empty()).unwrap()).await;
         (status, body)
     }
 
     async fn post(&self, path: &str, form: &'static str) -> (u16, String) {
-        let request = Request::post(path)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Body::from(form));
-        let (status, _, body) = self.send(request.unwrap()).await;
-        (status, body)
+        self.change(Method::POST, path, form, &[]).await
     }
 
     /// `GET path` succeeds with exactly this `data`, and perhaps warnings.
@@ -243,11 +272,10 @@ async fn labels_and_series() {
         limited,
         r#"{"status":"success","data":["1"],"warnings":["results truncated due to limit"]}"#
     );
-    let series = r#"[{"__name__":"m","a":"1"},{"__name__":"m","a":"2"}]"#;
-    server.check("/api/v1/series?match[]=m", series).await;
-    server.check("/api/v1/series?match[]=m&match[]=%7Ba%3D%221%22%7D", series).await;
+    server.check("/api/v1/series?match[]=m", SERIES).await;
+    server.check("/api/v1/series?match[]=m&match[]=%7Ba%3D%221%22%7D", SERIES).await;
     let (_, posted) = server.post("/api/v1/series", "match[]=m").await;
-    assert!(posted.contains(series), "{posted}");
+    assert!(posted.contains(SERIES), "{posted}");
     server.check_error("/api/v1/series", 400, "bad_data", "no match[] parameter provided").await;
     server
         .check_error(
@@ -280,6 +308,8 @@ async fn everything_else() {
             r#"{"activeTargets":[],"droppedTargetCounts":null,"droppedTargets":[]}"#,
         ),
         ("/api/v1/status/flags", r#"{"a":"","b.flag":"1"}"#),
+        ("/api/v1/status/tsdb/blocks", r#"{"blocks":[]}"#),
+        ("/api/v1/status/walreplay", r#"{"current":0,"max":0,"min":0}"#),
     ] {
         server.check(path, data).await;
     }
@@ -289,6 +319,8 @@ async fn everything_else() {
         ("/version", r#""version":"3.14.0""#),
         ("/api/v1/status/runtimeinfo", r#""startTime":"2015-07-01T20:10:30Z""#),
         ("/api/v1/status/config", r"scrape_interval: 1m\n"),
+        ("/api/v1/status/config", r"retention:\n      time: 15d\n"),
+        ("/api/v1/status/runtimeinfo", r#""storageRetention":"15d""#),
         ("/api/v1/status/tsdb", r#""numSeries":3"#),
         ("/api/v1/status/tsdb?limit=1", r#""seriesCountByMetricName":[{"name":"m","value":2}]"#),
         ("/metrics", "prometheus_build_info{version=\"3.14.0\"} 1\n"),
@@ -328,11 +360,128 @@ async fn what_is_not_served() {
     }
     let (status, body) = server.post("/-/reload", "").await;
     assert_eq!((status, body.trim_end()), (403, "Lifecycle API is not enabled."));
-    let (status, body) = server.post("/api/v1/admin/tsdb/snapshot", "").await;
+}
+
+#[tokio::test]
+async fn the_store_is_not_changed_unless_that_is_enabled() {
+    let server = Fixture::new();
+    for path in ["delete_series?match[]=m", "clean_tombstones", "snapshot"] {
+        let path = format!("/api/v1/admin/tsdb/{path}");
+        let body = r#"{"status":"error","errorType":"unavailable","error":"admin APIs disabled"}"#;
+        assert_eq!(server.post(&path, "").await, (500, String::from(body)), "{path}");
+        assert_eq!(server.get(&path).await.0, 405, "{path}");
+    }
+    server.check("/api/v1/series?match[]=m", SERIES).await;
+}
+
+#[tokio::test]
+async fn series_are_deleted() {
+    let server = Fixture::with_admin_api();
+    let path = "/api/v1/admin/tsdb/delete_series";
+    for (form, message) in [
+        ("", "no match[] parameter provided"),
+        (
+            "match[]=m&start=x",
+            r#"invalid parameter \"start\": invalid time value for 'start': cannot parse \"x\" to a valid timestamp"#,
+        ),
+        (
+            "match[]=m&match[]={}",
+            r#"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"#,
+        ),
+    ] {
+        let body = format!(r#"{{"status":"error","errorType":"bad_data","error":"{message}"}}"#);
+        assert_eq!(server.post(path, form).await, (400, body), "{form}");
+    }
+    // A page of another site must not get through, with or without the newer header.
+    for headers in [
+        &[("sec-fetch-site", "cross-site")][..],
+        &[("origin", "http://evil.example"), ("host", "localhost:9090")],
+    ] {
+        let sent = server.change(Method::POST, path, "match[]=m", headers).await;
+        assert_eq!(sent, (403, String::from("Not for pages of other sites.\n")));
+    }
+    server.check("/api/v1/series?match[]=m", SERIES).await;
+
+    let deleted = (204, String::new());
+    assert_eq!(server.post(path, "match[]=m&start=9&end=8").await, deleted);
+    server.check("/api/v1/series?match[]=m", SERIES).await;
+    let form = "match[]=m%7Ba%3D%221%22%7D&start=1435781420&end=1435781425";
+    assert_eq!(server.post(path, form).await, deleted);
+    let range = "query_range?query=m%7Ba%3D%221%22%7D&start=1435781410&end=1435781430&step=10&lookback_delta=1";
+    server
+        .check(
+            &format!("/api/v1/{range}"),
+            r#"{"resultType":"matrix","result":[{"metric":{"__name__":"m","a":"1"},"values":[[1435781410,"1"],[1435781430,"1"]]}]}"#,
+        )
+        .await;
+    let sent = server.change(Method::PUT, path, "match[]=m&match[]=%7Ba%3D%221%22%7D", &[]).await;
+    assert_eq!(sent, deleted);
+    server.check("/api/v1/query?query=m", r#"{"resultType":"vector","result":[]}"#).await;
+    let rest = server.get("/api/v1/query?query=%7B__name__%3D%22other.metric%22%7D").await.1;
+    assert!(rest.contains("[1435781430,\"3\"]"), "{rest}");
+    let cleaned = server.post("/api/v1/admin/tsdb/clean_tombstones", "").await;
+    assert_eq!(cleaned, deleted);
+}
+
+#[tokio::test]
+async fn snapshots_are_named() {
+    let server = Fixture::with_admin_api();
+    for form in ["", "skip_head=true", "skip_head=0"] {
+        let (status, body) = server.post("/api/v1/admin/tsdb/snapshot", form).await;
+        assert_eq!(status, 200, "{form}: {body}");
+        let name = body
+            .strip_prefix(r#"{"status":"success","data":{"name":"20150701T201030Z-"#)
+            .and_then(|rest| rest.strip_suffix(r#""}}"#));
+        let name = name.unwrap_or_else(|| panic!("{form}: {body}"));
+        assert!(name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit()), "{body}");
+    }
+    let (status, body) = server.post("/api/v1/admin/tsdb/snapshot", "skip_head=yes").await;
     assert_eq!(
         (status, body.as_str()),
-        (500, r#"{"status":"error","errorType":"unavailable","error":"admin APIs disabled"}"#)
+        (
+            400,
+            r#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"skip_head\": unable to parse boolean: strconv.ParseBool: parsing \"yes\": invalid syntax"}"#
+        )
     );
+}
+
+#[tokio::test]
+async fn exemplars_of_the_series_in_an_expression() {
+    let server = Fixture::new();
+    let mut batch = Batch::new();
+    for (name, t, trace) in [("m", NOW + 1_500, "1"), ("m", NOW + 2_000, "2"), ("n", NOW, "3")] {
+        let labels = Labels::from_pairs([("__name__", name), ("a", "1")]).unwrap();
+        let series = batch.push_new(labels, t, 1e21);
+        let labels = Labels::from_pairs([("trace", trace)]).unwrap();
+        batch.exemplars.push(ExemplarAppend { series, exemplar: Exemplar { labels, t, v: 0.5 } });
+    }
+    let appended = server.server.running.get().unwrap().store.append(&batch).unwrap();
+    assert!(appended.rejected.is_empty(), "{:?}", appended.rejected);
+    let exemplar = |trace: &str, t: &str| {
+        format!(r#"{{"labels":{{"trace":"{trace}"}},"value":"0.5","timestamp":{t}}}"#)
+    };
+    let series = |name: &str, exemplars: &str| {
+        format!(r#"{{"seriesLabels":{{"__name__":"{name}","a":"1"}},"exemplars":[{exemplars}]}}"#)
+    };
+    let [one, two, three] = [("1", "1435781431.500"), ("2", "1435781432"), ("3", "1435781430")]
+        .map(|(trace, t)| exemplar(trace, t));
+    for (query, expected) in [
+        ("query=m", series("m", &format!("{one},{two}"))),
+        ("query=m&start=1435781432", series("m", &two)),
+        ("query=m%7Ba%3D%222%22%7D", String::new()),
+        (
+            "query=sum(rate(m%5B5m%5D))%2Fn",
+            format!("{},{}", series("m", &format!("{one},{two}")), series("n", &three)),
+        ),
+    ] {
+        let path = format!("/api/v1/query_exemplars?{query}");
+        server.check(&path, &format!("[{expected}]")).await;
+    }
+    assert_eq!(server.get("/api/v1/query_exemplars?query=1").await, (204, String::new()));
+    let posted = server.post("/api/v1/query_exemplars", "query=n").await.1;
+    assert!(posted.contains(&three), "{posted}");
+    let (status, body) = server.get("/api/v1/query_exemplars?query=(").await;
+    assert_eq!(status, 400, "{body}");
 }
 
 #[tokio::test]
@@ -363,7 +512,7 @@ async fn before_the_store_is_open_and_while_stopping() {
             assert_eq!((status, body.as_str()), (503, "Service Unavailable"), "{path}");
             assert_eq!(headers["x-prometheus-stopping"], header, "{path}");
         }
-        for path in ["/-/healthy", "/metrics", "/"] {
+        for path in ["/-/healthy", "/metrics", "/", "/api/v1/status/walreplay"] {
             assert_eq!(server.get(path).await.0, 200, "{path}");
         }
     }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use model::{DurationError, parse_duration};
 
+use crate::storage_flags::StorageFlags;
+use crate::tsdb_tool::TsdbFlags;
+
 /// Where everything listens unless told otherwise: loopback, since nothing asks who is calling yet.
 const LISTEN_DEFAULT: &str = "127.0.0.1:9090";
 
@@ -55,7 +58,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Scrape the targets of a prometheus.yml and answer queries: what `prometheus` does
     #[command(after_long_help = EXAMPLES, max_term_width = 110)]
-    Server(ServerFlags),
+    Server(Box<ServerFlags>),
+    /// Look into a data directory, or write blocks into one
+    #[command(max_term_width = 110)]
+    Tsdb(TsdbFlags),
 }
 
 /// `sextant`
@@ -120,65 +126,9 @@ pub(crate) struct WebFlags {
     /// Answer POST /-/reload
     #[arg(long = "web.enable-lifecycle", env = "SEXTANT_WEB_ENABLE_LIFECYCLE")]
     pub(crate) enable_lifecycle: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Storage")]
-pub(crate) struct StorageFlags {
-    /// Data directory; its formats are Prometheus's
-    #[arg(
-        long = "storage.tsdb.path",
-        value_name = "DIR",
-        default_value = "data",
-        env = "SEXTANT_STORAGE_TSDB_PATH"
-    )]
-    pub(crate) path: PathBuf,
-    /// How long samples are kept, counted back from the newest
-    #[arg(
-        long = "storage.tsdb.retention.time",
-        value_name = "DURATION",
-        default_value = "15d",
-        value_parser = positive_duration,
-        env = "SEXTANT_STORAGE_TSDB_RETENTION_TIME"
-    )]
-    pub(crate) retention: Duration,
-    /// How often the write-ahead log is synced to the disk: the most that a power cut can lose.
-    /// A killed process loses nothing
-    #[arg(
-        long = "storage.tsdb.wal-fsync-interval",
-        value_name = "DURATION",
-        default_value = "1s",
-        value_parser = positive_duration,
-        env = "SEXTANT_STORAGE_TSDB_WAL_FSYNC_INTERVAL"
-    )]
-    pub(crate) wal_fsync_interval: Duration,
-    /// Compression of write-ahead log records
-    #[arg(
-        long = "storage.tsdb.wal-compression-type",
-        value_name = "TYPE",
-        value_enum,
-        default_value_t = WalCompression::Snappy,
-        env = "SEXTANT_STORAGE_TSDB_WAL_COMPRESSION_TYPE"
-    )]
-    pub(crate) wal_compression: WalCompression,
-    /// Span of a block on disk
-    #[arg(
-        long = "storage.tsdb.min-block-duration",
-        value_name = "DURATION",
-        default_value = "2h",
-        value_parser = positive_duration,
-        hide_short_help = true,
-        env = "SEXTANT_STORAGE_TSDB_MIN_BLOCK_DURATION"
-    )]
-    pub(crate) min_block_duration: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum WalCompression {
-    /// Cheap, about half the size
-    Snappy,
-    /// Records as they are
-    None,
+    /// Answer POST /api/v1/admin/tsdb/*: deleting series and taking snapshots
+    #[arg(long = "web.enable-admin-api", env = "SEXTANT_WEB_ENABLE_ADMIN_API")]
+    pub(crate) enable_admin_api: bool,
 }
 
 #[derive(Debug, Args)]
@@ -254,7 +204,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-fn positive_duration(text: &str) -> Result<Duration, DurationOutOfRange> {
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, DurationOutOfRange> {
     match parse_duration(text)? {
         Duration::ZERO => Err(DurationOutOfRange::Zero),
         duration => Ok(duration),
@@ -262,14 +212,15 @@ fn positive_duration(text: &str) -> Result<Duration, DurationOutOfRange> {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum DurationOutOfRange {
+pub(crate) enum DurationOutOfRange {
     #[error(transparent)]
     Malformed(#[from] DurationError),
     #[error("must be greater than 0")]
     Zero,
 }
 
-/// Every flag of `subcommand` ("" for none) with its value, by name, for the status page.
+/// Every flag of `subcommand` ("" for none) with its value, by name, for the status page. Hidden ones are left out unless they are
+/// given, and `no-x` shows as `x`.
 pub(crate) fn values(subcommand: &str, matches: &ArgMatches) -> Vec<(String, String)> {
     let cli = Cli::command();
     let command = cli.find_subcommand(subcommand).unwrap_or(&cli);
@@ -278,11 +229,21 @@ pub(crate) fn values(subcommand: &str, matches: &ArgMatches) -> Vec<(String, Str
         .filter_map(|arg| {
             let name = arg.get_long()?;
             let raw = matches.try_get_raw(arg.get_id().as_str()).ok().flatten();
+            if raw.is_none() && arg.is_hide_set() {
+                return None;
+            }
             let values: Vec<_> = raw.into_iter().flatten().map(|v| v.to_string_lossy()).collect();
             Some((String::from(name), values.join(",")))
         })
         .filter(|(name, _)| name != "help" && name != "version")
         .collect();
+    let negations = flags.extract_if(.., |(name, _)| name.starts_with("no-"));
+    let negated: Vec<_> = negations.filter(|(_, value)| value == "true").collect();
+    for (name, value) in &mut flags {
+        if negated.iter().any(|(negation, _)| negation.strip_prefix("no-") == Some(name)) {
+            *value = String::from("false");
+        }
+    }
     flags.sort();
     flags
 }
@@ -310,7 +271,8 @@ mod tests {
         };
         assert_eq!(server.config_file, PathBuf::from("prometheus.yml"));
         assert_eq!(server.daemon.storage.path, PathBuf::from("data"));
-        assert_eq!(server.daemon.storage.retention, Duration::from_secs(15 * 86_400));
+        assert_eq!(server.daemon.storage.options().retention, Duration::from_secs(15 * 86_400));
+        assert!(!server.daemon.web.enable_admin_api && !server.daemon.web.enable_lifecycle);
         assert_eq!(server.daemon.query.timeout, Duration::from_secs(120));
         assert_eq!(server.daemon.query.max_samples, 50_000_000);
         assert_eq!(server.daemon.web.listen_address, "127.0.0.1:9090");
@@ -327,12 +289,18 @@ mod tests {
 
     #[test]
     fn flags_are_reported_with_their_values() {
-        let args = ["sextant", "server", "--query.timeout=7s"];
+        let no_compression = "--no-storage.tsdb.wal-compression";
+        let args = ["sextant", "server", "--query.timeout=7s", no_compression];
         let matches = Cli::command().try_get_matches_from(args).unwrap();
         let values = values("server", matches.subcommand().unwrap().1);
         let value = |name: &str| values.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
         assert_eq!(value("query.timeout"), Some("7s"));
         assert_eq!(value("storage.tsdb.path"), Some("data"));
         assert_eq!(value("web.enable-lifecycle"), Some("false"));
+        assert_eq!(value("web.enable-admin-api"), Some("false"));
+        assert_eq!(value("storage.tsdb.wal-compression"), Some("false"));
+        assert_eq!(value("storage.tsdb.no-lockfile"), None);
+        assert_eq!(value("storage.tsdb.wal-fsync-interval"), Some("1s"));
+        assert_eq!(value("no-storage.tsdb.wal-compression"), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,8 +15,8 @@ use scrape::LocalTarget;
 use server::ConfigSource;
 use tokio::sync::mpsc;
 
-use crate::flags::{DaemonFlags, ServerFlags, WalCompression};
-use crate::{collectors, logging, signals};
+use crate::flags::{DaemonFlags, ServerFlags};
+use crate::{collectors, logging, progress, signals};
 
 /// How long blocking work that is left over may take once the server has stopped.
 const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -84,21 +85,17 @@ fn config(setup: Setup<'_>) -> server::Config {
         (Vec::new(), Router::new(), Vec::new())
     };
     let announcement = setup.announcement;
+    storage.warn();
+    let replay = Arc::new(tsdb::ReplayProgress::new());
+    let watch = progress::watch_replay(Arc::clone(&replay));
     server::Config {
         listen_address: web.listen_address.clone(),
         limits: http::Limits { connections_max: web.max_connections, ..http::Limits::default() },
         source: setup.source,
         data_path: absolute(&storage.path),
-        storage: tsdb::Options {
-            retention: storage.retention,
-            min_block_duration: storage.min_block_duration,
-            wal_compression: match storage.wal_compression {
-                WalCompression::Snappy => tsdb::WalCompression::Snappy,
-                WalCompression::None => tsdb::WalCompression::None,
-            },
-            ..tsdb::Options::default()
-        },
-        wal_fsync_interval: storage.wal_fsync_interval,
+        storage: storage.options(),
+        wal_fsync_interval: storage.wal_fsync_interval(),
+        replay,
         engine: EngineOptions {
             lookback_delta: query.lookback_delta,
             timeout: query.timeout,
@@ -107,12 +104,14 @@ fn config(setup: Setup<'_>) -> server::Config {
             ..EngineOptions::default()
         },
         enable_lifecycle: web.enable_lifecycle,
+        enable_admin_api: web.enable_admin_api,
         flags: setup.values,
         local,
         extra_routes,
         extra_links,
         registry: telemetry::new_registry(),
         on_ready: Box::new(move || {
+            drop(watch);
             // Nobody may be reading; the server runs all the same.
             let _ = std::io::stdout().write_all(announcement.as_bytes());
         }),

@@ -1,6 +1,6 @@
 //! A store in memory that is right because it is simple: the oracle for other stores.
 //!
-//! A vector of series in the order of their creation, each with a sorted vector of samples. Every
+//! A vector of series in the order of their creation, each with a sorted vector of samples, floats or native histograms. Every
 //! selection scans all of it. It refuses the samples that a head refuses for their own sake (out of order,
 //! second value for a timestamp); it has no bounds of time, series or bytes.
 
@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::{
-    AppendError, Appended, Appender, Batch, Columns, Labels, Matcher, Querier, QueryContext,
-    QueryError, Queryable, Rejected, Rejection, Sample, Selection, SeriesKey, SeriesOrder,
-    SeriesRef, SeriesSet, Strings, TimeRange,
+    AppendError, Appended, Appender, Batch, Columns, CounterReset, FloatAppend, FloatHistogram,
+    Labels, Matcher, Querier, QueryContext, QueryError, Queryable, Rejected, Rejection, Sample,
+    Selection, SeriesKey, SeriesOrder, SeriesRef, SeriesSet, Strings, TimeRange, Timestamp,
 };
 use parking_lot::RwLock;
 
@@ -31,7 +31,28 @@ struct Contents {
 #[derive(Clone, Debug)]
 struct Series {
     labels: Labels,
-    samples: Vec<Sample>,
+    samples: Vec<Stored>,
+}
+
+/// A sample as it is kept.
+#[derive(Clone, Debug)]
+struct Stored {
+    t: Timestamp,
+    /// Of a histogram, its sum.
+    v: f64,
+    histogram: Option<Arc<FloatHistogram>>,
+    /// The start timestamp; 0 if it is unknown.
+    start: Timestamp,
+}
+
+impl Stored {
+    fn same_value(&self, other: &Self) -> bool {
+        match (&self.histogram, &other.histogram) {
+            (None, None) => self.v.to_bits() == other.v.to_bits(),
+            (Some(a), Some(b)) => a.equals(b),
+            _ => false,
+        }
+    }
 }
 
 impl MemoryStore {
@@ -39,6 +60,16 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Gives a sample a start timestamp; says whether there is such a sample.
+    #[must_use]
+    pub fn set_start(&self, labels: &Labels, t: Timestamp, start: Timestamp) -> bool {
+        let mut contents = self.contents.write();
+        let all = &mut Arc::make_mut(&mut contents).series;
+        let series = all.iter_mut().find(|series| series.labels == *labels);
+        let sample = series.and_then(|series| series.samples.iter_mut().find(|s| s.t == t));
+        sample.map(|sample| sample.start = start).is_some()
     }
 }
 
@@ -52,22 +83,29 @@ impl Appender for MemoryStore {
             appended.new_refs.push(series);
             appended.series_created += usize::from(created);
         }
-        for (index, sample) in batch.floats.iter().enumerate() {
-            let (series, unknown) = match sample.series {
+        let refs = std::mem::take(&mut appended.new_refs);
+        let mut store = |series: SeriesKey, sample: Stored| {
+            let (series, unknown) = match series {
                 SeriesKey::Known(series) => (Some(series), Rejection::UnknownSeries),
-                SeriesKey::New(at) => {
-                    (appended.new_refs.get(at as usize).copied(), Rejection::InvalidLabels)
-                }
+                SeriesKey::New(at) => (refs.get(at as usize).copied(), Rejection::InvalidLabels),
             };
             let series = series.and_then(position).and_then(|at| all.get_mut(at));
-            let stored = match series {
-                Some(series) => push(&mut series.samples, Sample { t: sample.t, v: sample.v }),
-                None => Err(unknown),
-            };
-            if let Err(reason) = stored {
+            series.map_or(Err(unknown), |series| push(&mut series.samples, sample))
+        };
+        for (index, &FloatAppend { series, t, v }) in batch.floats.iter().enumerate() {
+            if let Err(reason) = store(series, Stored { t, v, histogram: None, start: 0 }) {
                 appended.rejected.push(Rejected { index, reason });
             }
         }
+        for (index, sample) in batch.histograms.iter().enumerate() {
+            let histogram = sample.histogram.to_float();
+            let (t, v) = (sample.t, histogram.sum);
+            let histogram = Some(histogram);
+            if let Err(reason) = store(sample.series, Stored { t, v, histogram, start: 0 }) {
+                appended.rejected_histograms.push(Rejected { index, reason });
+            }
+        }
+        appended.new_refs = refs;
         Ok(appended)
     }
 }
@@ -94,19 +132,47 @@ fn position(series: SeriesRef) -> Option<usize> {
     usize::try_from(series.0.checked_sub(1)?).ok()
 }
 
-fn push(samples: &mut Vec<Sample>, new: Sample) -> Result<(), Rejection> {
+fn push(samples: &mut Vec<Stored>, mut new: Stored) -> Result<(), Rejection> {
     match samples.last() {
         Some(last) if new.t < last.t => Err(Rejection::OutOfOrder),
-        Some(last) if new.t == last.t && new.v.to_bits() != last.v.to_bits() => {
+        Some(last) if new.t == last.t && !new.same_value(last) => {
             Err(Rejection::DuplicateTimestamp)
         }
         // The same sample again is neither stored nor refused.
         Some(last) if new.t == last.t => Ok(()),
-        _ => {
+        last => {
+            let before = last.and_then(|last| last.histogram.as_deref());
+            if let Some(histogram) = &mut new.histogram {
+                let known = known_reset(histogram, before);
+                Arc::make_mut(histogram).counter_reset = known;
+            }
             samples.push(new);
             Ok(())
         }
     }
+}
+
+/// What a store knows about a counter reset when it reads the histogram back: gauges are chunks of their own, and within a chunk of
+/// counters there is no reset. At the start of a chunk it knows nothing, since the chunk before may be gone.
+fn known_reset(histogram: &FloatHistogram, before: Option<&FloatHistogram>) -> CounterReset {
+    if histogram.counter_reset == CounterReset::Gauge {
+        return CounterReset::Gauge;
+    }
+    let Some(before) = before else { return CounterReset::Unknown };
+    let fresh = FloatHistogram {
+        counter_reset: match histogram.counter_reset {
+            CounterReset::Reset => CounterReset::Reset,
+            _ => CounterReset::Unknown,
+        },
+        ..histogram.clone()
+    };
+    let continues = before.counter_reset != CounterReset::Gauge
+        && histogram.schema == before.schema
+        && histogram.zero_threshold == before.zero_threshold
+        && histogram.custom_bounds == before.custom_bounds
+        && !before.is_stale()
+        && !fresh.is_reset_since(before);
+    if continues { CounterReset::NotReset } else { CounterReset::Unknown }
 }
 
 impl Queryable for MemoryStore {
@@ -233,13 +299,19 @@ impl SeriesSet for Selected<'_> {
         context.check()?;
         let range = intersection(self.range, range);
         for sample in self.series(index).samples.iter().filter(|sample| range.contains(sample.t)) {
-            into.push(sample.t, sample.v);
+            match &sample.histogram {
+                Some(histogram) => into.push_histogram(sample.t, Arc::clone(histogram)),
+                None => into.push(sample.t, sample.v),
+            }
+            into.set_last_start(sample.start);
         }
         Ok(())
     }
 
     fn latest(&self, index: usize) -> Option<Sample> {
-        self.series(index).samples.last().copied().filter(|sample| self.range.contains(sample.t))
+        let last = self.series(index).samples.last()?;
+        let known = last.histogram.is_none() && self.range.contains(last.t);
+        known.then_some(Sample { t: last.t, v: last.v })
     }
 }
 

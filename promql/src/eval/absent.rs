@@ -3,9 +3,11 @@
 use model::Labels;
 
 use super::block::{ABSENT, Series, Sink, is_present};
+use super::buffer::Buffer;
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
 use super::plan::{Source, VectorPlan};
+use super::row::Row;
 use super::steps::Steps;
 use super::subquery::stream_source;
 use super::window::Frame;
@@ -25,7 +27,7 @@ pub(super) fn stream(
     row.fill(1.0);
     let before = evaluator.samples.held();
     evaluator.stream(input, steps, &mut |_, present| {
-        take_away(&mut row, present);
+        take_away(&mut row, present.values);
         Ok(())
     })?;
     evaluator.samples.release_to(before, 0);
@@ -43,14 +45,15 @@ pub(super) fn stream_over_time(
     steps: Steps,
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
-    let frame = Frame { steps, look: source.look(), range: source.range() };
+    let frame =
+        Frame { steps, look: source.look(), range: source.range(), context: evaluator.context };
     let mut row = evaluator.empty_row(steps)?;
     row.fill(1.0);
     let mut present = evaluator.empty_row(steps)?;
     let before = evaluator.samples.held();
     stream_source(evaluator, source, steps, &mut |_, columns| {
         let sizes = frame.fill(columns.times(), &mut present, |_| 1.0);
-        evaluator.samples.looked_at(sizes.total);
+        evaluator.samples.looked_at_windows(frame, columns, sizes.total);
         take_away(&mut row, &present);
         Ok(())
     })?;
@@ -69,11 +72,12 @@ fn take_away(row: &mut [f64], present: &[f64]) {
 fn hand_on(
     evaluator: &Evaluator<'_>,
     labels: &Labels,
-    mut row: Vec<f64>,
+    mut row: Buffer,
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
-    if evaluator.hold_row(&row)? == 0 {
+    let row = Row::of(&mut row);
+    if evaluator.hold_row(row.view())? == 0 {
         return Ok(());
     }
-    sink(Series::new(labels.clone()), &mut row)
+    sink(Series::new(labels.clone()), row)
 }

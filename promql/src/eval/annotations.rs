@@ -35,10 +35,74 @@ pub(super) enum Annotation<'a> {
     SortInRangeQuery,
     /// `rate` of a metric whose name is not that of a counter.
     PossibleNonCounter(&'a str),
-    /// `a </ b` of floats.
-    IncompatibleTypes { operator: &'a str },
+    /// An operation on kinds of samples for which it has no meaning.
+    IncompatibleTypes { left: Kind, operator: &'a str, right: Kind },
+    /// An operation on histograms with exponential and with custom buckets.
+    IncompatibleLayout { operator: &'a str },
+    /// Floats and histograms in one range. As below, the text is the metric's name.
+    MixedSamples(&'a str),
+    /// Floats and histograms in one group of an aggregation.
+    MixedInAggregation,
+    /// A classic and a native histogram of the same name and labels.
+    MixedClassicNative(&'a str),
+    /// Exponential and custom buckets in one range or group.
+    MixedSchemas(&'a str),
+    /// A gauge histogram where a counter is expected.
+    HistogramNotCounter(&'a str),
+    /// A counter histogram where a gauge is expected.
+    HistogramNotGauge(&'a str),
+    /// Histograms of which one follows a counter reset and another does not were combined.
+    ResetCollision(Operation),
+    /// Custom bounds that differ were reconciled.
+    BoundsReconciled(Operation),
+    /// An aggregation that has no meaning for histograms: its name.
+    IgnoredInAggregation(&'a str),
+    /// A function over a range that has no meaning for histograms.
+    IgnoredInRange(&'a str),
+    /// A quantile that lies among observations that are not numbers.
+    QuantileNan(&'a str),
+    /// A quantile that observations that are not numbers made higher.
+    QuantileSkewed(&'a str),
+    /// A fraction of a histogram with observations that are not numbers.
+    FractionNan(&'a str),
+    /// A sample started to count before the one before was taken.
+    StartTimeOverlap(&'a str),
     /// Bucket counts that decrease with the bound.
     ForcedMonotonicity { metric: &'a str, fixes: MonotonicityFixes },
+}
+
+/// A kind of sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Float,
+    Histogram,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Float => "float",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// What histograms were combined for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Addition,
+    Subtraction,
+    Aggregation,
+}
+
+impl Operation {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Addition => "addition",
+            Self::Subtraction => "subtraction",
+            Self::Aggregation => "aggregation",
+        }
+    }
 }
 
 /// What had to be fixed to make bucket counts monotonic.
@@ -69,48 +133,125 @@ impl Annotation<'_> {
             Self::InvalidQuantile(_)
             | Self::InvalidRatio(..)
             | Self::BadBucketLabel { .. }
+            | Self::IncompatibleLayout { .. }
+            | Self::MixedSamples(_)
+            | Self::MixedInAggregation
+            | Self::MixedClassicNative(_)
+            | Self::MixedSchemas(_)
+            | Self::HistogramNotCounter(_)
+            | Self::HistogramNotGauge(_)
+            | Self::ResetCollision(_)
+            | Self::StartTimeOverlap(_)
             | Self::SortInRangeQuery => Severity::Warning,
             Self::PossibleNonCounter(_)
             | Self::IncompatibleTypes { .. }
+            | Self::BoundsReconciled(_)
+            | Self::IgnoredInAggregation(_)
+            | Self::IgnoredInRange(_)
+            | Self::QuantileNan(_)
+            | Self::QuantileSkewed(_)
+            | Self::FractionNan(_)
             | Self::ForcedMonotonicity { .. } => Severity::Info,
         }
     }
 
     /// The text without position and without what is merged.
     fn text(&self) -> String {
+        let prefix = match self.severity() {
+            Severity::Warning => "PromQL warning",
+            Severity::Info => "PromQL info",
+        };
+        format!("{prefix}: {}", self.message())
+    }
+
+    fn message(&self) -> String {
         match self {
             Self::InvalidQuantile(q) => {
-                format!(
-                    "PromQL warning: quantile value should be between 0 and 1, got {}",
-                    short(*q)
-                )
+                format!("quantile value should be between 0 and 1, got {}", short(*q))
             }
             Self::InvalidRatio(ratio, to) => format!(
-                "PromQL warning: ratio value should be between -1 and 1, got {}, capping to {}",
+                "ratio value should be between -1 and 1, got {}, capping to {}",
                 short(*ratio),
                 short(*to),
             ),
             Self::BadBucketLabel { metric, label } => format!(
-                "PromQL warning: bucket label \"le\" is missing or has a malformed value of {}{}",
+                "bucket label \"le\" is missing or has a malformed value of {}{}",
                 quoted(label),
                 for_metric(metric),
             ),
             Self::SortInRangeQuery => String::from(
-                "PromQL warning: sort is ineffective for range queries since results are always \
+                "sort is ineffective for range queries since results are always \
                  ordered by labels",
             ),
             Self::PossibleNonCounter(metric) => format!(
-                "PromQL info: metric might not be a counter, name does not end in \
+                "metric might not be a counter, name does not end in \
                  _total/_sum/_count/_bucket: {}",
                 quoted(metric),
             ),
-            Self::IncompatibleTypes { operator } => format!(
-                "PromQL info: incompatible sample types encountered for binary operator {}: \
-                 float {operator} float",
+            Self::IncompatibleTypes { left, operator, right } => format!(
+                "incompatible sample types encountered for binary operator {}: {} {operator} {}",
                 quoted(operator),
+                left.as_str(),
+                right.as_str(),
+            ),
+            Self::IncompatibleLayout { operator } => {
+                format!("incompatible bucket layout encountered for binary operator {operator}")
+            }
+            Self::MixedSamples(metric) => format!(
+                "encountered a mix of histograms and floats for metric name {}",
+                quoted(metric)
+            ),
+            Self::MixedInAggregation => {
+                String::from("encountered a mix of histograms and floats for aggregation")
+            }
+            Self::MixedClassicNative(metric) => format!(
+                "vector contains a mix of classic and native histograms{}",
+                for_metric(metric)
+            ),
+            Self::MixedSchemas(metric) => format!(
+                "vector contains a mix of histograms with exponential and custom buckets schemas \
+                 for metric name {}",
+                quoted(metric),
+            ),
+            Self::HistogramNotCounter(metric) => {
+                format!("this native histogram metric is not a counter: {}", quoted(metric))
+            }
+            Self::HistogramNotGauge(metric) => {
+                format!("this native histogram metric is not a gauge: {}", quoted(metric))
+            }
+            Self::ResetCollision(operation) => {
+                format!("conflicting counter resets during histogram {}", operation.as_str())
+            }
+            Self::BoundsReconciled(operation) => {
+                format!("mismatched custom buckets were reconciled during {}", operation.as_str())
+            }
+            Self::IgnoredInAggregation(name) => {
+                format!("ignored histogram in {name} aggregation")
+            }
+            Self::IgnoredInRange(metric) => format!(
+                "ignored histograms in a range containing both floats and histograms for metric \
+                 name {}",
+                quoted(metric),
+            ),
+            Self::QuantileNan(metric) => format!(
+                "input to histogram_quantile has NaN observations, result is NaN{}",
+                for_metric(metric)
+            ),
+            Self::QuantileSkewed(metric) => format!(
+                "input to histogram_quantile has NaN observations, result is skewed higher{}",
+                for_metric(metric)
+            ),
+            Self::FractionNan(metric) => format!(
+                "input to histogram_fraction has NaN observations, which are excluded from all \
+                 fractions{}",
+                for_metric(metric)
+            ),
+            Self::StartTimeOverlap(metric) => format!(
+                "sample has start time that overlaps with previous sample timestamp for metric {}",
+                quoted(metric),
             ),
             Self::ForcedMonotonicity { metric, .. } => format!(
-                "PromQL info: input to histogram_quantile needed to be fixed for monotonicity (see \
+                "input to histogram_quantile needed to be fixed for monotonicity (see \
                  {MONOTONICITY_HELP}){}",
                 for_metric(metric),
             ),
@@ -152,6 +293,8 @@ pub(super) struct Annotations {
 struct Place {
     span: Span,
     fixes: Option<MonotonicityFixes>,
+    /// How often, for remarks that say so.
+    occurrences: Option<u64>,
 }
 
 impl Annotations {
@@ -164,12 +307,16 @@ impl Annotations {
         let key = (annotation.severity(), annotation.text());
         match self.by_text.get_mut(&key) {
             None => {
-                self.by_text.insert(key, Place { span, fixes });
+                let counts = matches!(annotation, Annotation::StartTimeOverlap(_));
+                self.by_text.insert(key, Place { span, fixes, occurrences: counts.then_some(1) });
             }
             Some(Place { fixes: Some(known), .. }) => {
                 fixes.into_iter().for_each(|fixes| known.merge(fixes));
             }
-            Some(place) => place.span = span,
+            Some(place) => {
+                place.span = span;
+                place.occurrences = place.occurrences.map(|count| count + 1);
+            }
         }
     }
 
@@ -179,6 +326,9 @@ impl Annotations {
         for ((severity, mut text), place) in self.by_text {
             if let Some(fixes) = place.fixes {
                 write_fixes(&mut text, fixes);
+            }
+            if let Some(count @ 2..) = place.occurrences {
+                write!(text, " ({count} occurrences)").expect("writing to a string cannot fail");
             }
             let (line, column) = line_and_column(query, place.span.start);
             write!(text, " ({line}:{column})").expect("writing to a string cannot fail");

@@ -2,6 +2,7 @@
 
 use super::block::{ABSENT, is_present};
 use crate::ast::BinaryOp;
+use crate::go_math;
 
 /// Go's `math.Max`: infinity beats NaN, NaN beats the rest, +0 beats −0.
 pub(super) fn go_max(a: f64, b: f64) -> f64 {
@@ -60,8 +61,8 @@ fn calculate(op: BinaryOp, a: f64, b: f64) -> f64 {
         BinaryOp::Mul => a * b,
         BinaryOp::Div => a / b,
         BinaryOp::Mod => a % b,
-        BinaryOp::Pow => a.powf(b),
-        BinaryOp::Atan2 => a.atan2(b),
+        BinaryOp::Pow => go_math::pow(a, b),
+        BinaryOp::Atan2 => go_math::atan2(a, b),
         _ => ABSENT,
     }
 }

@@ -1,12 +1,15 @@
 //! Series with one value for each step: what operators hand to each other.
 //!
 //! A step at which a series has no sample holds the staleness marker, which means just that and which no
-//! arithmetic produces: the marker is a signalling NaN, the processor answers with quiet ones. So a row is
-//! a plain slice of floats.
+//! arithmetic produces: the marker is a signalling NaN, the processor answers with quiet ones. So the floats of a row are
+//! a plain slice. Native histograms stand beside it, in rows that have any.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use model::{Charge, Labels, METRIC_NAME, QueryContext, is_stale, stale_marker};
+use model::{Charge, FloatHistogram, Labels, METRIC_NAME, QueryContext, is_stale, stale_marker};
+
+use super::row::{Histograms, Row, RowRef};
 
 use super::failure::{ExecutionError, QueryFailure};
 
@@ -29,9 +32,9 @@ pub(super) const fn is_present(value: f64) -> bool {
     !is_stale(value)
 }
 
-/// Number of samples of a row.
-pub(super) fn count_present(row: &[f64]) -> usize {
-    row.iter().filter(|v| is_present(**v)).count()
+/// Number of samples among floats.
+pub(super) fn count_present(values: &[f64]) -> usize {
+    values.iter().filter(|v| is_present(**v)).count()
 }
 
 /// What identifies a row.
@@ -65,12 +68,20 @@ pub(super) fn without_metadata(labels: &Labels) -> Labels {
     labels.without(&METADATA)
 }
 
+/// Bytes that a label set takes, and an entry of a hash map that finds something by it.
+pub(super) fn entry_bytes(labels: &Labels) -> usize {
+    // Of the places of a map half may be free.
+    labels.packed_bytes() + 2 * size_of::<(Labels, usize)>()
+}
+
 /// Rows of equal width, held in memory.
 #[derive(Debug)]
 pub(super) struct Block {
     width: usize,
     series: Vec<Series>,
     values: Vec<f64>,
+    /// Of those rows that have any.
+    histograms: HashMap<usize, Histograms>,
     charge: Charge,
 }
 
@@ -81,19 +92,26 @@ impl Block {
     /// [`QueryFailure`] when the budget of `context` is used up.
     pub(super) fn new(width: usize, context: &QueryContext) -> Result<Self, QueryFailure> {
         let charge = context.budget.charge(0)?;
-        Ok(Self { width, series: Vec::new(), values: Vec::new(), charge })
+        let (series, values, histograms) = (Vec::new(), Vec::new(), HashMap::new());
+        Ok(Self { width, series, values, histograms, charge })
     }
 
     /// Adds a row.
     ///
     /// # Errors
     /// [`QueryFailure::OverBudget`]
-    pub(super) fn push(&mut self, series: Series, row: &[f64]) -> Result<(), QueryFailure> {
-        debug_assert_eq!(row.len(), self.width, "rows are of equal width");
-        let bytes = size_of_val(row) + size_of::<Series>() + series.labels.packed_bytes();
+    pub(super) fn push(&mut self, series: Series, row: Row<'_>) -> Result<(), QueryFailure> {
+        debug_assert_eq!(row.values.len(), self.width, "rows are of equal width");
+        let bytes = size_of_val(&*row.values)
+            + size_of::<Series>()
+            + series.labels.packed_bytes()
+            + row.histograms.bytes();
         self.charge.grow(bytes)?;
+        if !row.histograms.is_empty() {
+            self.histograms.insert(self.series.len(), row.histograms);
+        }
         self.series.push(series);
-        self.values.extend_from_slice(row);
+        self.values.extend_from_slice(row.values);
         Ok(())
     }
 
@@ -112,18 +130,45 @@ impl Block {
         &self.series[index]
     }
 
-    /// The values of row `index`.
-    pub(super) fn row(&self, index: usize) -> &[f64] {
-        &self.values[index * self.width..][..self.width]
+    /// Row `index`.
+    pub(super) fn row(&self, index: usize) -> RowRef<'_> {
+        RowRef {
+            values: &self.values[index * self.width..][..self.width],
+            histograms: self.histograms.get(&index).unwrap_or(Histograms::NONE),
+        }
     }
 
-    /// The values of row `index`, to be changed.
-    pub(super) fn row_mut(&mut self, index: usize) -> &mut [f64] {
+    /// Row `index`, to be handed on: its histograms are taken out.
+    pub(super) fn take_row(&mut self, index: usize) -> Row<'_> {
+        let histograms = self.histograms.remove(&index).unwrap_or_default();
+        Row { values: &mut self.values[index * self.width..][..self.width], histograms }
+    }
+
+    /// The floats of row `index`, to be changed.
+    pub(super) fn values_mut(&mut self, index: usize) -> &mut [f64] {
         &mut self.values[index * self.width..][..self.width]
     }
 
+    /// Puts what `row` has at `step` there in row `index`.
+    pub(super) fn set(&mut self, index: usize, step: usize, row: RowRef<'_>) {
+        self.values[index * self.width + step] = row.values[step];
+        if let Some(histogram) = row.histograms.get(step) {
+            self.set_histogram(index, step, Arc::clone(histogram));
+        }
+    }
+
+    /// Puts a histogram beside what is at `step` of row `index`, which must not be absent.
+    pub(super) fn set_histogram(
+        &mut self,
+        index: usize,
+        step: usize,
+        histogram: Arc<FloatHistogram>,
+    ) {
+        self.histograms.entry(index).or_default().set(step, self.width, histogram);
+    }
+
     /// All rows in order.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (&Series, &[f64])> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&Series, RowRef<'_>)> {
         (0..self.len()).map(|index| (&self.series[index], self.row(index)))
     }
 
@@ -133,26 +178,31 @@ impl Block {
     /// Those of `sink`.
     pub(super) fn stream(mut self, sink: &mut Sink<'_>) -> Result<(), QueryFailure> {
         for (index, series) in std::mem::take(&mut self.series).into_iter().enumerate() {
-            sink(series, self.row_mut(index))?;
+            sink(series, self.take_row(index))?;
         }
         Ok(())
     }
 
-    /// Puts the rows into the order that `order` lists.
+    /// Puts the rows that `order` lists into that order, and drops the others.
     pub(super) fn reorder(&mut self, order: &[usize]) {
-        let values = order.iter().flat_map(|&index| self.row(index)).copied().collect();
+        let values = order.iter().flat_map(|&index| self.row(index).values).copied().collect();
         self.series = order.iter().map(|&index| self.series[index].clone()).collect();
         self.values = values;
+        let histograms = &mut self.histograms;
+        let moved = order.iter().enumerate();
+        let moved = moved.filter_map(|(to, from)| Some((to, histograms.remove(from)?))).collect();
+        self.histograms = moved;
     }
 
     /// Number of samples.
     pub(super) fn samples(&self) -> u64 {
-        count_present(&self.values) as u64
+        let weights: u64 = self.histograms.values().map(Histograms::extra_samples).sum();
+        count_present(&self.values) as u64 + weights
     }
 }
 
 /// Takes rows one at a time; may change the row that it is handed.
-pub(super) type Sink<'a> = dyn FnMut(Series, &mut [f64]) -> Result<(), QueryFailure> + 'a;
+pub(super) type Sink<'a> = dyn FnMut(Series, Row<'_>) -> Result<(), QueryFailure> + 'a;
 
 /// Collects rows so that each label set has one: rows of the same labels become one if no step has a sample
 /// of both.
@@ -178,36 +228,37 @@ impl Merger {
     ///
     /// # Errors
     /// [`ExecutionError::DuplicateLabels`] when a step has two samples.
-    pub(super) fn push(&mut self, series: Series, row: &[f64]) -> Result<usize, QueryFailure> {
+    pub(super) fn push(&mut self, series: Series, row: Row<'_>) -> Result<usize, QueryFailure> {
         let next = self.block.len();
         if let Some(by_labels) = &mut self.by_labels {
             let at = *by_labels.entry(series.labels.clone()).or_insert(next);
             if at != next {
-                merge_row(self.block.row_mut(at), row)?;
+                self.merge_row(at, row.view())?;
                 return Ok(at);
             }
+            self.block.charge.grow(2 * size_of::<(Labels, usize)>())?;
         }
         self.block.push(series, row)?;
         Ok(next)
+    }
+
+    fn merge_row(&mut self, at: usize, row: RowRef<'_>) -> Result<(), QueryFailure> {
+        for step in 0..row.values.len() {
+            if is_absent(row.values[step]) {
+                continue;
+            }
+            if is_present(self.block.row(at).values[step]) {
+                return Err(ExecutionError::DuplicateLabels.into());
+            }
+            self.block.set(at, step, row);
+        }
+        Ok(())
     }
 
     /// The collected rows.
     pub(super) fn into_block(self) -> Block {
         self.block
     }
-}
-
-fn merge_row(into: &mut [f64], row: &[f64]) -> Result<(), QueryFailure> {
-    for (into, &value) in into.iter_mut().zip(row) {
-        if is_absent(value) {
-            continue;
-        }
-        if is_present(*into) {
-            return Err(ExecutionError::DuplicateLabels.into());
-        }
-        *into = value;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -232,12 +283,12 @@ mod tests {
     #[test]
     fn rows_of_equal_labels_merge_where_they_do_not_overlap() {
         let mut merger = Merger::new(block());
-        assert_eq!(merger.push(series("a"), &[1.0, ABSENT]).unwrap(), 0);
-        assert_eq!(merger.push(series("b"), &[5.0, 6.0]).unwrap(), 1);
-        assert_eq!(merger.push(series("a"), &[ABSENT, 2.0]).unwrap(), 0);
-        assert!(merger.push(series("b"), &[ABSENT, 2.0]).is_err());
+        assert_eq!(merger.push(series("a"), Row::of(&mut [1.0, ABSENT])).unwrap(), 0);
+        assert_eq!(merger.push(series("b"), Row::of(&mut [5.0, 6.0])).unwrap(), 1);
+        assert_eq!(merger.push(series("a"), Row::of(&mut [ABSENT, 2.0])).unwrap(), 0);
+        assert!(merger.push(series("b"), Row::of(&mut [ABSENT, 2.0])).is_err());
         let block = merger.into_block();
-        assert_eq!(block.row(0), [1.0, 2.0]);
+        assert_eq!(block.row(0).values, [1.0, 2.0]);
         assert_eq!(block.samples(), 4);
     }
 
@@ -245,10 +296,10 @@ mod tests {
     fn a_held_row_is_charged() {
         let context = QueryContext { budget: model::Budget::new(100), ..QueryContext::unbounded() };
         let mut block = Block::new(2, &context).unwrap();
-        block.push(series("a"), &[1.0, 2.0]).unwrap();
-        let again = block.push(series("b"), &[1.0, 2.0]);
+        block.push(series("a"), Row::of(&mut [1.0, 2.0])).unwrap();
+        let again = block.push(series("b"), Row::of(&mut [1.0, 2.0]));
         assert!(again.is_ok() || matches!(again, Err(QueryFailure::OverBudget { .. })));
-        while block.push(series("c"), &[1.0, 2.0]).is_ok() {}
+        while block.push(series("c"), Row::of(&mut [1.0, 2.0])).is_ok() {}
         assert!(context.budget.bytes_used() > 0);
         drop(block);
         assert_eq!(context.budget.bytes_used(), 0);

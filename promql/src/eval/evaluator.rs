@@ -10,13 +10,18 @@ use std::collections::BTreeSet;
 use model::{Querier, QueryContext};
 
 use super::annotations::{Annotation, Annotations};
-use super::block::{ABSENT, Block, Merger, Series, Sink, count_present, is_present};
+use super::block::{ABSENT, Block, Merger, Series, Sink, is_present};
+use super::buffer::Buffer;
 use super::failure::QueryFailure;
 use super::plan::{ScalarPlan, Stage, VectorPlan};
-use super::samples::SampleCount;
+use super::record::{self, Record};
+use super::row::{Histograms, Row, RowRef};
+use super::samples::{SampleCount, Tally};
 use super::scalar::ScalarRow;
 use super::steps::Steps;
-use super::{absent, aggregate, histogram, join, map, relabel, selector, sort, window};
+use super::{
+    absent, aggregate, extended, histogram, info, join, map, relabel, selector, sort, window,
+};
 use crate::ast::Span;
 
 /// What the evaluation of one query shares.
@@ -29,12 +34,16 @@ pub(super) struct Evaluator<'e> {
     pub(super) lookback: i64,
     /// Names are dropped when the query is done.
     pub(super) delayed_names: bool,
+    /// Start timestamps count.
+    pub(super) use_starts: bool,
     /// Samples held and read.
     pub(super) samples: SampleCount,
     /// Remarks so far.
     pub(super) annotations: RefCell<Annotations>,
     /// What the store had to say about selections.
     pub(super) store_warnings: RefCell<BTreeSet<String>>,
+    /// What operations did, if that is asked for.
+    pub(super) record: Option<Record>,
 }
 
 impl Evaluator<'_> {
@@ -52,22 +61,48 @@ impl Evaluator<'_> {
         if steps.count == 0 {
             return Ok(());
         }
+        match &self.record {
+            Some(record) => record::stream(self, record, plan, steps, sink),
+            None => self.stream_plan(plan, steps, sink),
+        }
+    }
+
+    /// [`stream`](Self::stream) without writing anything down.
+    ///
+    /// # Errors
+    /// [`QueryFailure`]
+    pub(super) fn stream_plan(
+        &self,
+        plan: &VectorPlan<'_>,
+        steps: Steps,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryFailure> {
         match plan {
             VectorPlan::Selector(selector) => selector::stream(self, selector, steps, sink),
             VectorPlan::Timestamps(selector) => {
                 selector::stream_timestamps(self, selector, steps, sink)
             }
+            VectorPlan::StartTimestamps(selector) => {
+                selector::stream_start_timestamps(self, selector, steps, sink)
+            }
+            VectorPlan::Smoothed(selector) => extended::stream(self, selector, steps, sink),
+            VectorPlan::Nothing(input) => self.stream(input, steps, &mut |_, _| Ok(())),
             VectorPlan::Window(window) => window::stream(self, window, steps, sink),
             VectorPlan::AbsentOverTime(source, labels) => {
                 absent::stream_over_time(self, source, labels, steps, sink)
             }
             VectorPlan::Absent(input, labels) => absent::stream(self, input, labels, steps, sink),
             VectorPlan::FromScalar(scalar) => self.stream_scalar(scalar, steps, sink),
-            VectorPlan::Date(part) => self.stream_row(
-                steps.iter().map(|t| part.of(super::seconds(t).floor())).collect(),
-                sink,
-            ),
-            VectorPlan::Pipeline(input, stages) => self.stream_pipeline(input, stages, steps, sink),
+            VectorPlan::Date(part) => {
+                let mut row = self.empty_row(steps)?;
+                for (value, t) in row.iter_mut().zip(steps.iter()) {
+                    *value = part.of(super::seconds(t).floor());
+                }
+                self.stream_row(row, sink)
+            }
+            VectorPlan::Pipeline(input, stages) => {
+                self.stream_pipeline(input, &stages.list, steps, sink)
+            }
             VectorPlan::Aggregate(aggregation) => aggregate::stream(self, aggregation, steps, sink),
             VectorPlan::Histogram(function) => histogram::stream(self, function, steps, sink),
             VectorPlan::Sort(input, sorting, span) => {
@@ -76,6 +111,7 @@ impl Evaluator<'_> {
             VectorPlan::Relabel(input, relabel) => {
                 relabel::stream(self, input, relabel, steps, sink)
             }
+            VectorPlan::Info(plan) => info::stream(self, plan, steps, sink),
             VectorPlan::Once(input) => self.stream_once(input, steps, sink),
         }
     }
@@ -111,12 +147,11 @@ impl Evaluator<'_> {
     /// # Errors
     /// [`QueryFailure::TooManySamples`] for more steps than a row may have, or when the budget does not
     /// allow the row.
-    pub(super) fn empty_row(&self, steps: Steps) -> Result<Vec<f64>, QueryFailure> {
+    pub(super) fn empty_row(&self, steps: Steps) -> Result<Buffer, QueryFailure> {
         if steps.count > super::STEPS_MAX {
             return Err(QueryFailure::TooManySamples);
         }
-        drop(self.context.budget.charge(steps.count * size_of::<f64>())?);
-        Ok(vec![ABSENT; steps.count])
+        Buffer::new(ABSENT, steps.count, self.context)
     }
 
     /// Adds a remark about the expression at `span`.
@@ -141,9 +176,10 @@ impl Evaluator<'_> {
     /// Counts the samples of a row that an operator is about to hand on.
     ///
     /// # Errors
-    /// [`QueryFailure::TooManySamples`]
-    pub(super) fn hold_row(&self, row: &[f64]) -> Result<u64, QueryFailure> {
-        let samples = count_present(row) as u64;
+    /// [`QueryFailure::TooManySamples`], or when the query was told to stop.
+    pub(super) fn hold_row(&self, row: RowRef<'_>) -> Result<u64, QueryFailure> {
+        self.context.check()?;
+        let samples = row.samples();
         self.samples.hold(samples)?;
         Ok(samples)
     }
@@ -160,9 +196,10 @@ impl Evaluator<'_> {
         self.stream_row(values, sink)
     }
 
-    fn stream_row(&self, mut row: Vec<f64>, sink: &mut Sink<'_>) -> Result<(), QueryFailure> {
-        self.hold_row(&row)?;
-        sink(Series::new(model::Labels::empty()), &mut row)
+    fn stream_row(&self, mut values: Buffer, sink: &mut Sink<'_>) -> Result<(), QueryFailure> {
+        let row = Row::of(&mut values);
+        self.hold_row(row.view())?;
+        sink(Series::new(model::Labels::empty()), row)
     }
 
     /// Runs a pipeline: up to the last stage that needs all rows stage by stage, the rest row by row.
@@ -213,9 +250,9 @@ impl Evaluator<'_> {
         let mut mapper = map::Mapper::new(self, maps, steps)?;
         let before = self.samples.held();
         let mut kept = 0;
-        stream(&mut |mut series, row| {
-            mapper.apply(&mut series, row);
-            let samples = count_present(row) as u64;
+        stream(&mut |mut series, mut row| {
+            mapper.apply(&mut series, &mut row)?;
+            let samples = row.samples();
             if samples == 0 {
                 return Ok(());
             }
@@ -237,12 +274,26 @@ impl Evaluator<'_> {
             return self.stream(input, steps, sink);
         }
         let mut wide = self.empty_row(steps)?;
-        self.stream(input, steps.first(), &mut |series, row| {
-            let value = row[0];
+        let outer = RefCell::new(Some(self.samples.exchange(Tally::default())));
+        let exchange = || {
+            let tally = outer.borrow_mut().take().unwrap_or_default();
+            *outer.borrow_mut() = Some(self.samples.exchange(tally));
+        };
+        let result = self.stream(input, steps.first(), &mut |series, row| {
+            let value = row.values[0];
             debug_assert!(is_present(value), "series without samples are not handed on");
             wide.fill(value);
-            self.samples.hold(wide.len() as u64 - 1)?;
-            sink(series, &mut wide)
-        })
+            let samples = row.samples();
+            self.samples.hold(samples.saturating_mul(steps.count as u64 - 1))?;
+            let histograms = Histograms::repeat(row.histograms.get(0), steps.count);
+            exchange();
+            let result = sink(series, Row { values: &mut wide, histograms });
+            exchange();
+            result
+        });
+        exchange();
+        let once = outer.into_inner().unwrap_or_default();
+        self.samples.looked_at_each_step(&once, steps.count);
+        result
     }
 }

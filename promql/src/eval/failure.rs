@@ -4,7 +4,6 @@ use model::QueryError;
 
 use crate::ast::{Span, ValueType};
 use crate::parse::ParseErrors;
-use crate::quote::quoted;
 
 /// Why a query was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -138,8 +137,40 @@ pub enum ExecutionError {
     #[error("invalid trend factor. Expected: 0 < tf < 1, got: {0:.6}")]
     TrendFactor(f64),
     /// The label of `count_values` cannot be a label.
-    #[error("invalid label name {}", quoted(.0))]
-    LabelName(String),
+    #[error("invalid label name {quoted}")]
+    LabelName {
+        /// The name in quotes; bytes that are not UTF-8 are escaped.
+        quoted: String,
+    },
+    /// A function that cannot look beyond its window.
+    #[error("{modifier} modifier can only be used with: {allowed} - not with {function}")]
+    ExtensionFunction {
+        /// `anchored` or `smoothed`
+        modifier: &'static str,
+        /// Functions that can.
+        allowed: String,
+        /// The function.
+        function: String,
+    },
+    /// Samples of a range that is looked beyond are histograms.
+    #[error("{0} modifier is not supported with histograms")]
+    ExtensionHistograms(&'static str),
+    /// A series of `info` is a histogram.
+    #[error("info sample should be float")]
+    InfoHistogram,
+    /// Two series of one info metric describe the same target.
+    #[error("found duplicate series for info metric: existing {existing} @ {t}, new {new} @ {t}")]
+    DuplicateInfo {
+        /// One of them.
+        existing: String,
+        /// The other.
+        new: String,
+        /// When, in milliseconds.
+        t: f64,
+    },
+    /// Series of two info metrics give a label different values.
+    #[error("conflicting label: {0}")]
+    ConflictingLabel(String),
     /// The label to be written cannot be a label.
     #[error("invalid destination label name in {function}(): {name}")]
     DestinationLabel {

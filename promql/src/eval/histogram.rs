@@ -1,14 +1,16 @@
-//! Quantiles and fractions of classic histograms.
+//! Quantiles and fractions of histograms: classic ones, whose buckets are series, and native ones.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use model::{Labels, LabelsBuilder};
+use model::{Charge, Labels, LabelsBuilder};
 
 use super::annotations::{Annotation, MonotonicityFixes};
-use super::block::{ABSENT, Block, Series, Sink, is_present};
+use super::block::{ABSENT, Block, Series, Sink, entry_bytes, is_present};
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
+use super::native_quantile;
 use super::plan::{Histogram, HistogramFunction};
+use super::row::{Cell, Row, RowRef, any_present};
 use super::scalar::ScalarRow;
 use super::steps::Steps;
 use crate::ast::Span;
@@ -46,21 +48,33 @@ pub(super) fn stream(
     let function = prepare(evaluator, &plan.function, steps)?;
     let before = evaluator.samples.held();
     let block = evaluator.collect(&plan.input, steps)?;
-    let histograms = gather(evaluator, &block, plan.span);
+    let mut held = evaluator.context.budget.charge(0)?;
+    let (histograms, natives) = gather(evaluator, &block, plan.span, &mut held)?;
+    let conflicts = conflicts(evaluator, &block, &histograms, &natives, plan.span);
     let mut out = evaluator.empty_row(steps)?;
     let mut merger = evaluator.merger(steps)?;
+    let context = Context { evaluator, function: &function, block: &block, steps, span: plan.span };
+    let mut push = |part: usize, series: &Series, out: &mut [f64]| {
+        if !any_present(out) {
+            return Ok(());
+        }
+        let mut series = series.clone();
+        if let Prepared::Quantiles(label, quantiles) = &function {
+            series.labels = with_quantile(&series.labels, label, quantiles[part].at(0));
+        }
+        series.drop_name(evaluator.delayed_names);
+        merger.push(series, Row::of(out)).map(|_| ())
+    };
     for part in 0..function.parts() {
+        for &index in &natives {
+            evaluator.context.check()?;
+            context.fill_native(part, index, &conflicts, &mut out);
+            push(part, block.series(index), &mut out)?;
+        }
         for histogram in &histograms {
             evaluator.context.check()?;
-            fill(evaluator, &function, part, histogram, &block, steps, plan.span, &mut out);
-            let mut series = histogram.series.clone();
-            if let Prepared::Quantiles(label, quantiles) = &function {
-                series.labels = with_quantile(&series.labels, label, quantiles[part].at(0));
-            }
-            series.drop_name(evaluator.delayed_names);
-            if out.iter().any(|v| is_present(*v)) {
-                merger.push(series, &out)?;
-            }
+            context.fill_classic(part, histogram, &conflicts, &mut out);
+            push(part, &histogram.series, &mut out)?;
         }
     }
     drop(block);
@@ -114,11 +128,28 @@ fn prepare<'q>(
     })
 }
 
-/// Puts the rows of each histogram together. Series without a usable bound are remarked on and left out.
-fn gather(evaluator: &Evaluator<'_>, block: &Block, span: Span) -> Vec<Buckets> {
+/// Puts the rows of each classic histogram together, and lists those that have native ones. Floats without a usable bound are remarked on
+/// and left out.
+fn gather(
+    evaluator: &Evaluator<'_>,
+    block: &Block,
+    span: Span,
+    held: &mut Charge,
+) -> Result<(Vec<Buckets>, Vec<usize>), QueryFailure> {
+    // A place in a list for each row, and as much that is spare.
+    held.grow(2 * block.len() * size_of::<(f64, usize)>())?;
     let mut histograms: Vec<Buckets> = Vec::new();
+    let mut natives = Vec::new();
     let mut by_labels: HashMap<Labels, usize> = HashMap::new();
-    for (index, (series, _)) in block.rows().enumerate() {
+    for (index, (series, row)) in block.rows().enumerate() {
+        if !row.histograms.is_empty() {
+            natives.push(index);
+            let is_native =
+                |(step, v): (usize, &f64)| !is_present(*v) || row.histograms.get(step).is_some();
+            if row.values.iter().enumerate().all(is_native) {
+                continue;
+            }
+        }
         let label = series.labels.get(BUCKET_LABEL).unwrap_or_default();
         let Ok(upper_bound) = label.parse::<f64>() else {
             let metric = if evaluator.delayed_names { series.labels.metric_name() } else { "" };
@@ -129,6 +160,7 @@ fn gather(evaluator: &Evaluator<'_>, block: &Block, span: Span) -> Vec<Buckets> 
         let next = histograms.len();
         let at = *by_labels.entry(labels.clone()).or_insert(next);
         if at == next {
+            held.grow(entry_bytes(&labels) + size_of::<Buckets>())?;
             histograms.push(Buckets { series: Series::new(labels), rows: Vec::new() });
         }
         histograms[at].rows.push((upper_bound, index));
@@ -136,49 +168,122 @@ fn gather(evaluator: &Evaluator<'_>, block: &Block, span: Span) -> Vec<Buckets> 
     for histogram in &mut histograms {
         histogram.rows.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
-    histograms
+    Ok((histograms, natives))
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one loop over steps, taken apart for its length alone"
-)]
-fn fill(
+/// Labels and step at which there is both a classic and a native histogram. Neither has a result then.
+fn conflicts(
     evaluator: &Evaluator<'_>,
-    function: &Prepared<'_>,
-    part: usize,
-    histogram: &Buckets,
     block: &Block,
+    histograms: &[Buckets],
+    natives: &[usize],
+    span: Span,
+) -> HashSet<(Labels, usize)> {
+    let mut conflicts = HashSet::new();
+    for &native in natives {
+        let labels = &block.series(native).labels;
+        let Some(classic) = histograms.iter().find(|classic| classic.series.labels == *labels)
+        else {
+            continue;
+        };
+        for (step, _) in block.row(native).histograms.iter() {
+            let is_float = |row: usize| matches!(block.row(row).at(step), Some(Cell::Float(_)));
+            if classic.rows.iter().any(|(_, row)| is_float(*row)) {
+                let metric = if evaluator.delayed_names { labels.metric_name() } else { "" };
+                evaluator.annotate(&Annotation::MixedClassicNative(metric), span);
+                conflicts.insert((labels.clone(), step));
+            }
+        }
+    }
+    conflicts
+}
+
+/// What the evaluation of one function shares.
+struct Context<'a> {
+    evaluator: &'a Evaluator<'a>,
+    function: &'a Prepared<'a>,
+    block: &'a Block,
     steps: Steps,
     span: Span,
-    out: &mut [f64],
-) {
-    let metric = if evaluator.delayed_names { histogram.series.labels.metric_name() } else { "" };
-    let mut buckets = Vec::with_capacity(histogram.rows.len());
-    for (step, out) in out.iter_mut().enumerate() {
-        buckets.clear();
-        buckets.extend(histogram.rows.iter().filter_map(|&(upper_bound, row)| {
-            let count = block.row(row)[step];
-            is_present(count).then_some(Bucket { upper_bound, count })
-        }));
-        if buckets.is_empty() {
-            *out = ABSENT;
-            continue;
-        }
-        let q = match function {
-            Prepared::Quantile(row) => row.at(step),
-            Prepared::Quantiles(_, rows) => rows[part].at(step),
-            Prepared::Fraction(lower, upper) => {
-                *out = fraction(lower.at(step), upper.at(step), &mut buckets);
+}
+
+impl Context<'_> {
+    /// The name that remarks give the metric: none if names are dropped on the spot.
+    fn metric<'s>(&self, series: &'s Series) -> &'s str {
+        if self.evaluator.delayed_names { series.labels.metric_name() } else { "" }
+    }
+
+    fn fill_native(
+        &self,
+        part: usize,
+        index: usize,
+        conflicts: &HashSet<(Labels, usize)>,
+        out: &mut [f64],
+    ) {
+        out.fill(ABSENT);
+        let series = self.block.series(index);
+        let metric = self.metric(series);
+        for (step, histogram) in self.block.row(index).histograms.iter() {
+            if !conflicts.is_empty() && conflicts.contains(&(series.labels.clone(), step)) {
                 continue;
             }
-        };
-        let (value, fixes) = quantile(q, &mut buckets);
-        *out = value;
-        if let Some(fixes) = fixes {
-            let t = steps.at(step);
-            let fixes = MonotonicityFixes { times: (t, t), ..fixes };
-            evaluator.annotate(&Annotation::ForcedMonotonicity { metric, fixes }, span);
+            let (value, remark) = match self.function {
+                Prepared::Quantile(row) => {
+                    native_quantile::quantile(row.at(step), histogram, metric)
+                }
+                Prepared::Quantiles(_, rows) => {
+                    native_quantile::quantile(rows[part].at(step), histogram, metric)
+                }
+                Prepared::Fraction(lower, upper) => {
+                    native_quantile::fraction(lower.at(step), upper.at(step), histogram, metric)
+                }
+            };
+            out[step] = value;
+            if let Some(remark) = remark {
+                self.evaluator.annotate(&remark, self.span);
+            }
+        }
+    }
+
+    fn fill_classic(
+        &self,
+        part: usize,
+        histogram: &Buckets,
+        conflicts: &HashSet<(Labels, usize)>,
+        out: &mut [f64],
+    ) {
+        let metric = self.metric(&histogram.series);
+        let rows = histogram.rows.iter().map(|&(bound, row)| (bound, self.block.row(row)));
+        let rows: Vec<(f64, RowRef<'_>)> = rows.collect();
+        let mut buckets = Vec::with_capacity(rows.len());
+        for (step, out) in out.iter_mut().enumerate() {
+            *out = ABSENT;
+            buckets.clear();
+            buckets.extend(rows.iter().filter_map(|&(upper_bound, row)| match row.at(step) {
+                Some(Cell::Float(count)) => Some(Bucket { upper_bound, count }),
+                Some(Cell::Histogram(_)) | None => None,
+            }));
+            let conflicting = !conflicts.is_empty()
+                && conflicts.contains(&(histogram.series.labels.clone(), step));
+            if buckets.is_empty() || conflicting {
+                continue;
+            }
+            let q = match self.function {
+                Prepared::Quantile(row) => row.at(step),
+                Prepared::Quantiles(_, rows) => rows[part].at(step),
+                Prepared::Fraction(lower, upper) => {
+                    *out = fraction(lower.at(step), upper.at(step), &mut buckets);
+                    continue;
+                }
+            };
+            let (value, fixes) = quantile(q, &mut buckets);
+            *out = value;
+            if let Some(fixes) = fixes {
+                let t = self.steps.at(step);
+                let fixes = MonotonicityFixes { times: (t, t), ..fixes };
+                let remark = Annotation::ForcedMonotonicity { metric, fixes };
+                self.evaluator.annotate(&remark, self.span);
+            }
         }
     }
 }

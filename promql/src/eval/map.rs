@@ -1,12 +1,17 @@
-//! Operations on each sample alone: functions of one float, a sign, a scalar operand.
+//! Operations on each sample alone: functions of one float or one histogram, a sign, a scalar operand.
 
-use super::annotations::Annotation;
+use model::{FloatHistogram, METRIC_NAME};
+
+use super::annotations::Kind;
 use super::arithmetic::{Combination, go_max, go_min, trims};
 use super::block::{ABSENT, Series, is_absent, is_present};
+use super::buffer::Buffer;
 use super::dates::DatePart;
+use super::elements::Remark;
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
 use super::plan::{Map, ScalarOperation, Stage};
+use super::row::{Cell, Histograms, Row};
 use super::scalar::ScalarRow;
 use super::seconds;
 use super::steps::Steps;
@@ -17,24 +22,35 @@ pub(super) struct Mapper<'e> {
     evaluator: &'e Evaluator<'e>,
     maps: Vec<Prepared>,
     steps: Steps,
-    scratch: Vec<f64>,
+    scratch: Scratch,
+}
+
+/// Room for two rows.
+#[derive(Debug)]
+struct Scratch(Buffer);
+
+impl Scratch {
+    fn halves(&mut self, width: usize) -> (&mut [f64], &mut [f64]) {
+        self.0.split_at_mut(width)
+    }
 }
 
 #[derive(Debug)]
 struct Prepared {
     operation: Operation,
-    drops_name: bool,
+    drops: Drops,
 }
 
 #[derive(Debug)]
 enum Operation {
     Function(fn(f64) -> f64),
+    OfHistogram(fn(&FloatHistogram) -> f64),
     Negate,
     Round(ScalarRow),
     Clamp(ScalarRow, ScalarRow),
     Date(DatePart),
     StepTime,
-    Scalar { combination: Combination, scalar: Vec<f64>, scalar_left: bool, span: Span },
+    Scalar(WithScalar),
 }
 
 impl<'e> Mapper<'e> {
@@ -49,44 +65,134 @@ impl<'e> Mapper<'e> {
     ) -> Result<Self, QueryFailure> {
         let mut maps = Vec::with_capacity(stages.len());
         for stage in stages {
+            evaluator.context.check()?;
             if let Stage::Map(map) = stage {
                 let operation = prepare(evaluator, map, steps)?;
-                maps.push(Prepared { operation, drops_name: map.drops_name() });
+                let drops = match map {
+                    Map::OfHistogram(_) => Drops::Name,
+                    map if map.drops_name() => Drops::Metadata,
+                    _ => Drops::Nothing,
+                };
+                maps.push(Prepared { operation, drops });
             }
         }
-        Ok(Self { evaluator, maps, steps, scratch: Vec::new() })
+        let scratch = Scratch(Buffer::new(ABSENT, 2 * steps.count, evaluator.context)?);
+        Ok(Self { evaluator, maps, steps, scratch })
     }
 
     /// Changes a row in place; all of its samples may vanish.
-    pub(super) fn apply(&mut self, series: &mut Series, row: &mut [f64]) {
-        let mut drops_name = false;
-        for map in &self.maps {
-            drops_name |= map.drops_name;
+    ///
+    /// # Errors
+    /// When the query was told to stop.
+    pub(super) fn apply(
+        &mut self,
+        series: &mut Series,
+        row: &mut Row<'_>,
+    ) -> Result<(), QueryFailure> {
+        /// Maps between looks at the clock.
+        const UNCHECKED: usize = 16;
+        let mut drops = Drops::Nothing;
+        for (at, map) in self.maps.iter().enumerate() {
+            if at % UNCHECKED == UNCHECKED - 1 {
+                self.evaluator.context.check()?;
+            }
+            drops = drops.max(map.drops);
             match &map.operation {
-                Operation::Function(f) => each(row, *f),
-                Operation::Negate => each(row, |v| -v),
-                Operation::Round(to) => round(row, to),
-                Operation::Clamp(min, max) => clamp(row, min, max),
-                Operation::Date(part) => each(row, |v| part.of(v)),
-                Operation::StepTime => step_times(row, self.steps),
-                Operation::Scalar { combination, scalar, scalar_left, span } => {
-                    if trims(combination.op) {
-                        let operator = combination.op.as_str();
-                        self.evaluator.annotate(&Annotation::IncompatibleTypes { operator }, *span);
-                    }
-                    self.scratch.clear();
-                    self.scratch.resize(row.len(), ABSENT);
-                    if *scalar_left {
-                        combination.rows(scalar, row, &mut self.scratch);
-                    } else {
-                        combination.rows(row, scalar, &mut self.scratch);
-                    }
-                    row.copy_from_slice(&self.scratch);
+                Operation::Function(f) => each(floats(row), *f),
+                Operation::OfHistogram(f) => of_histograms(row, *f),
+                Operation::Negate => negate(row),
+                Operation::Round(to) => round(floats(row), to),
+                Operation::Clamp(min, max) => clamp(floats(row), min, max),
+                Operation::Date(part) => each(floats(row), |v| part.of(v)),
+                Operation::StepTime => {
+                    row.histograms = Histograms::default();
+                    step_times(row.values, self.steps);
                 }
+                Operation::Scalar(scalar) => scalar.apply(row, &mut self.scratch, self.evaluator),
             }
         }
-        if drops_name {
-            series.drop_name(self.evaluator.delayed_names);
+        match drops {
+            Drops::Nothing => {}
+            Drops::Name if !self.evaluator.delayed_names => {
+                series.labels = series.labels.without(&[METRIC_NAME]);
+            }
+            Drops::Name | Drops::Metadata => series.drop_name(self.evaluator.delayed_names),
+        }
+        Ok(())
+    }
+}
+
+/// What an operation takes from the labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Drops {
+    Nothing,
+    /// The name alone, if it is dropped on the spot.
+    Name,
+    /// Name, type and unit.
+    Metadata,
+}
+
+/// The floats of a row for an operation that leaves histograms out.
+fn floats<'r>(row: &'r mut Row<'_>) -> &'r mut [f64] {
+    row.remove_histograms();
+    row.values
+}
+
+/// Puts a number in the place of each histogram; leaves floats out.
+fn of_histograms(row: &mut Row<'_>, f: fn(&FloatHistogram) -> f64) {
+    row.values.fill(ABSENT);
+    for (step, histogram) in std::mem::take(&mut row.histograms).iter() {
+        let result = f(histogram);
+        row.values[step] = if is_absent(result) { f64::NAN } else { result };
+    }
+}
+
+fn negate(row: &mut Row<'_>) {
+    each(row.values, |v| -v);
+    for (step, histogram) in std::mem::take(&mut row.histograms).iter() {
+        let mut negative = FloatHistogram::clone(histogram);
+        negative.multiply(-1.0);
+        row.set(step, Some(negative.into()));
+    }
+}
+
+/// An operation with a scalar for each step.
+#[derive(Debug)]
+struct WithScalar {
+    combination: Combination,
+    scalar: ScalarRow,
+    scalar_left: bool,
+    span: Span,
+}
+
+impl WithScalar {
+    fn apply(&self, row: &mut Row<'_>, scratch: &mut Scratch, evaluator: &Evaluator<'_>) {
+        let Self { combination, scalar, scalar_left, span } = self;
+        let histograms = std::mem::take(&mut row.histograms);
+        let remark = |remark: Remark| evaluator.annotate(&remark.annotation(combination.op), *span);
+        if trims(combination.op) && row.samples() > histograms.iter().count() as u64 {
+            remark(Remark::Types(Kind::Float, Kind::Float));
+        }
+        let (operands, results) = scratch.halves(row.values.len());
+        let operands: &[f64] = match scalar {
+            ScalarRow::Varying(values) => values,
+            ScalarRow::Constant(value) => {
+                operands.fill(*value);
+                operands
+            }
+        };
+        results.fill(ABSENT);
+        if *scalar_left {
+            combination.rows(operands, row.values, results);
+        } else {
+            combination.rows(row.values, operands, results);
+        }
+        row.values.copy_from_slice(results);
+        for (step, histogram) in histograms.iter() {
+            let (cell, other) = (Cell::Histogram(histogram), Cell::Float(scalar.at(step)));
+            let (left, right) = if *scalar_left { (other, cell) } else { (cell, other) };
+            let result = combination.cells(left, right).map_err(remark);
+            row.set(step, result.ok().and_then(|element| element.value));
         }
     }
 }
@@ -98,6 +204,7 @@ fn prepare(
 ) -> Result<Operation, QueryFailure> {
     Ok(match map {
         Map::Function(f) => Operation::Function(*f),
+        Map::OfHistogram(f) => Operation::OfHistogram(*f),
         Map::Negate => Operation::Negate,
         Map::Round(to) => Operation::Round(evaluator.scalar(to, steps)?),
         Map::Clamp(min, max) => {
@@ -108,8 +215,9 @@ fn prepare(
         Map::Scalar(ScalarOperation { op, scalar, scalar_left, return_bool, span }) => {
             let combination =
                 Combination { op: *op, return_bool: *return_bool, keeps_right: *scalar_left };
-            let scalar = evaluator.scalar(scalar, steps)?.into_values(steps.count);
-            Operation::Scalar { combination, scalar, scalar_left: *scalar_left, span: *span }
+            let scalar = evaluator.scalar(scalar, steps)?;
+            let (scalar_left, span) = (*scalar_left, *span);
+            Operation::Scalar(WithScalar { combination, scalar, scalar_left, span })
         }
     })
 }
@@ -179,14 +287,14 @@ mod tests {
         round(&mut row, &ScalarRow::Constant(1.0));
         assert_eq!(row, [3.0, -2.0, 0.0, f64::INFINITY]);
         let mut row = [5.015, 7.0];
-        round(&mut row, &ScalarRow::Varying(vec![0.1, 5.0]));
+        round(&mut row, &ScalarRow::Varying([0.1, 5.0].into()));
         assert_eq!(row, [5.0, 5.0]);
     }
 
     #[test]
     fn clamping_to_nothing_removes_the_sample() {
         let mut row = [-5.0, 5.0, 5.0];
-        clamp(&mut row, &ScalarRow::Varying(vec![0.0, 0.0, 9.0]), &ScalarRow::Constant(1.0));
+        clamp(&mut row, &ScalarRow::Varying([0.0, 0.0, 9.0].into()), &ScalarRow::Constant(1.0));
         assert_eq!(row[..2], [0.0, 1.0]);
         assert!(is_absent(row[2]));
     }

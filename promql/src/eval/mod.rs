@@ -8,43 +8,61 @@ mod aggregate;
 mod annotations;
 mod arithmetic;
 mod block;
+mod buffer;
 mod dates;
+mod elements;
 mod evaluator;
+mod extended;
 mod failure;
 mod histogram;
+mod histogram_mean;
+mod histogram_rate;
+mod info;
 mod join;
 mod kahan;
+mod lanes;
 mod map;
+mod mixed_window;
+mod moments;
+mod native_quantile;
 mod over_time;
 mod plan;
 mod quantile;
 mod rate;
+mod record;
 mod regression;
 mod relabel;
+mod row;
 mod samples;
 mod scalar;
 mod selector;
 mod sort;
+mod sorted_window;
+mod start_times;
 mod steps;
 mod subquery;
 mod window;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use model::{Columns, Labels, QueryContext, Queryable, Sample, TimeRange, Timestamp};
+use model::{Charge, Columns, Labels, QueryContext, Queryable, Sample, TimeRange, Timestamp};
 use telemetry::{IntGauge, Registry, register};
 
 use crate::ast::Expr;
-use crate::parse::{ParseOptions, parse};
-use crate::value::{MatrixSeries, QueryResult, Value, VectorSample};
+use crate::parse::{ParseOptions, parse_here};
+use crate::stack;
+use crate::value::{HeldBytes, MatrixSeries, QueryResult, Value, VectorSample};
 use annotations::Annotations;
-use block::{Block, Merger, without_metadata};
+use block::{Block, Merger, Series, without_metadata};
 use evaluator::Evaluator;
 use plan::{Plan, PlanContext, Source, VectorPlan, plan};
-use samples::SampleCount;
+use record::Record;
+use row::{Row, RowRef};
+use samples::{SampleCount, Tally};
 use steps::Steps;
 
 pub use failure::{ExecutionError, InvalidQuery, QueryFailure};
@@ -52,10 +70,8 @@ pub use failure::{ExecutionError, InvalidQuery, QueryFailure};
 /// Most steps of an evaluation, subqueries included. The API allows far fewer.
 const STEPS_MAX: usize = 50_000_000;
 
-/// Queries with more brackets and signs than this are evaluated on a thread with a larger stack.
-const SHALLOW_MAX: usize = 24;
-/// Stack of that thread: enough for the deepest query that the parser accepts, in a build without optimisation.
-const DEEP_STACK_BYTES: usize = 64 << 20;
+/// Bytes that tokens, tree and plan of a query take for each byte of its text, at most: an operator and an operand are two bytes, and three nodes.
+const TREE_BYTES_PER_BYTE: usize = 512;
 
 /// A time in seconds, as expressions see it.
 #[expect(clippy::cast_precision_loss, reason = "Prometheus divides as floats too")]
@@ -79,6 +95,8 @@ pub struct EngineOptions {
     /// Metric names are dropped when the query is done, not by the operations that make them meaningless
     /// (`promql-delayed-name-removal`).
     pub delayed_name_removal: bool,
+    /// Start timestamps tell of counter resets (`use-start-timestamps`).
+    pub use_start_timestamps: bool,
     /// Which experimental parts of the language are allowed.
     pub parse: ParseOptions,
 }
@@ -92,6 +110,7 @@ impl Default for EngineOptions {
             concurrency_max: 20,
             subquery_step: Duration::from_secs(60),
             delayed_name_removal: false,
+            use_start_timestamps: false,
             parse: ParseOptions::default(),
         }
     }
@@ -104,6 +123,10 @@ pub struct QueryOptions {
     pub lookback_delta: Option<Duration>,
     /// Shortens the engine's.
     pub timeout: Option<Duration>,
+    /// Count the samples that each step looks at (`stats=all` with `promql-per-step-stats`).
+    pub per_step_stats: bool,
+    /// Write down what each operation did.
+    pub explain: bool,
 }
 
 /// Evaluates queries.
@@ -202,19 +225,12 @@ impl Engine {
         let own_deadline = Instant::now().checked_add(timeout);
         let deadline = [context.deadline, own_deadline].into_iter().flatten().min();
         let context = QueryContext { deadline, ..context.clone() };
-        let run = || {
-            let expr = parse(query, &self.options.parse)?;
+        stack::with_room_for(query, || {
+            let _held = context.budget.charge(query.len().saturating_mul(TREE_BYTES_PER_BYTE))?;
+            let expr = parse_here(query, &self.options.parse)?;
             self.evaluate(store, query, &expr, times, options, &context)
-        };
-        let depth = query.bytes().filter(|byte| b"([+-".contains(byte)).count();
-        if depth <= SHALLOW_MAX {
-            return run();
-        }
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().stack_size(DEEP_STACK_BYTES);
-            let thread = thread.spawn_scoped(scope, run).map_err(QueryFailure::Thread)?;
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+        .map_err(QueryFailure::Thread)?
     }
 
     fn evaluate(
@@ -257,27 +273,43 @@ impl Engine {
             context,
             lookback,
             delayed_names,
+            use_starts: self.options.use_start_timestamps,
             samples: SampleCount::new(self.options.samples_max),
             annotations: RefCell::new(Annotations::default()),
             store_warnings: RefCell::default(),
+            record: options.explain.then(Record::default),
         };
-        let value = match (&plan, times) {
-            (Plan::Text(text), _) => Value::String(start, String::from(*text)),
+        let per_step = if options.per_step_stats { steps.count } else { 0 };
+        let _counts = context.budget.charge(per_step.saturating_mul(3 * size_of::<u64>()))?;
+        if per_step > 0 {
+            evaluator.samples.count_per_step(per_step);
+        }
+        let uncharged = |value| Ok::<_, QueryFailure>((value, context.budget.charge(0)?));
+        let (value, held) = match (&plan, times) {
+            (Plan::Text(text), _) => uncharged(Value::String(start, String::from(*text)))?,
             (Plan::Matrix(source), _) => ranges(&evaluator, source, steps)?,
             (Plan::Scalar(scalar), Times::Instant(t)) => {
-                Value::Scalar(Sample { t, v: evaluator.scalar(scalar, steps)?.at(0) })
+                uncharged(Value::Scalar(Sample { t, v: evaluator.scalar(scalar, steps)?.at(0) }))?
             }
             (Plan::Scalar(scalar), Times::Range(..)) => {
-                let row = evaluator.scalar(scalar, steps)?.into_values(steps.count);
-                Value::Matrix(matrix_series(Labels::empty(), &row, steps).into_iter().collect())
+                let row = evaluator.scalar(scalar, steps)?;
+                let mut row = row.into_values(steps.count, context)?;
+                let row = Row::of(&mut row);
+                let held = context.budget.charge(2 * size_of_val(&*row.values))?;
+                let (times, _charge) = times_of(&evaluator, steps)?;
+                let series = matrix_series(Labels::empty(), row.view(), &times);
+                (Value::Matrix(series.into_iter().collect()), held)
             }
             (Plan::Vector(vector), Times::Instant(t)) => vector_at(&evaluator, vector, t)?,
             (Plan::Vector(vector), Times::Range(..)) => vector_over(&evaluator, vector, steps)?,
         };
         let stats = evaluator.samples.stats();
+        let samples_per_step = steps.iter().zip(evaluator.samples.per_step()).collect();
         let (mut warnings, infos) = evaluator.annotations.into_inner().into_texts(query);
         warnings.extend(evaluator.store_warnings.into_inner());
-        Ok(QueryResult { value, warnings, infos, stats })
+        let held = HeldBytes::new(held);
+        let explained = evaluator.record.map(|record| record.into_tree(String::from(query)));
+        Ok(QueryResult { value, warnings, infos, stats, samples_per_step, explained, held })
     }
 }
 
@@ -293,32 +325,42 @@ fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The labels of each row as the answer shows them.
-fn final_labels(block: &Block) -> impl Iterator<Item = Labels> {
-    block.rows().map(|(series, _)| {
-        if series.drop_name { without_metadata(&series.labels) } else { series.labels.clone() }
-    })
+/// The labels of a series as the answer shows them.
+fn final_labels(series: Series) -> Labels {
+    if series.drop_name { without_metadata(&series.labels) } else { series.labels }
 }
+
+/// A value and the bytes that it holds.
+type Held = (Value, Charge);
 
 /// The answer to an instant query: in the order of evaluation, which `sort` and `topk` decide.
 fn vector_at(
     evaluator: &Evaluator<'_>,
     plan: &VectorPlan<'_>,
     t: Timestamp,
-) -> Result<Value, QueryFailure> {
-    let block = evaluator.collect(plan, Steps::single(t))?;
-    let labels: Vec<Labels> = final_labels(&block).collect();
+) -> Result<Held, QueryFailure> {
+    let mut held = evaluator.context.budget.charge(0)?;
+    let mut samples: Vec<VectorSample> = Vec::new();
+    evaluator.stream(plan, Steps::single(t), &mut |series, row| {
+        let labels = final_labels(series);
+        held.grow(size_of::<VectorSample>() + labels.packed_bytes() + row.histograms.bytes())?;
+        samples.push(vector_sample(labels, row.view(), t));
+        Ok(())
+    })?;
     if evaluator.delayed_names {
-        let mut seen = HashSet::with_capacity(labels.len());
-        if !labels.iter().all(|labels| seen.insert(labels)) {
+        let mut seen = HashSet::with_capacity(samples.len());
+        if !samples.iter().all(|sample| seen.insert(&sample.labels)) {
             return Err(ExecutionError::DuplicateLabels.into());
         }
     }
-    let samples = labels
-        .into_iter()
-        .zip(block.rows())
-        .map(|(labels, (_, row))| VectorSample { labels, sample: Sample { t, v: row[0] } });
-    Ok(Value::Vector(samples.collect()))
+    Ok((Value::Vector(samples), held))
+}
+
+/// The sample of a row of one step.
+fn vector_sample(labels: Labels, row: RowRef<'_>, t: Timestamp) -> VectorSample {
+    let histogram = row.histograms.get(0).cloned();
+    let v = histogram.as_ref().map_or(row.values[0], |histogram| histogram.sum);
+    VectorSample { labels, sample: Sample { t, v }, histogram }
 }
 
 /// The answer to a range query: sorted by labels.
@@ -326,31 +368,62 @@ fn vector_over(
     evaluator: &Evaluator<'_>,
     plan: &VectorPlan<'_>,
     steps: Steps,
-) -> Result<Value, QueryFailure> {
-    let mut block = evaluator.collect(plan, steps)?;
+) -> Result<Held, QueryFailure> {
+    let mut held = evaluator.context.budget.charge(0)?;
+    let mut series = Vec::new();
+    let (times, _charge) = times_of(evaluator, steps)?;
+    let mut push = |of: Series, row: Row<'_>| {
+        if let Some(one) = matrix_series(final_labels(of), row.view(), &times) {
+            let bytes = one.samples.capacity_bytes() + one.labels.packed_bytes();
+            held.grow(size_of::<MatrixSeries>() + bytes)?;
+            series.push(one);
+        }
+        Ok(())
+    };
     if evaluator.delayed_names {
         let mut merger = Merger::new(Block::new(steps.count, evaluator.context)?);
-        let labels: Vec<Labels> = final_labels(&block).collect();
-        for (labels, (_, row)) in labels.into_iter().zip(block.rows()) {
-            merger.push(block::Series::new(labels), row)?;
-        }
-        block = merger.into_block();
+        evaluator.stream(plan, steps, &mut |of, row| {
+            merger.push(Series::new(final_labels(of)), row).map(|_| ())
+        })?;
+        merger.into_block().stream(&mut push)?;
+    } else {
+        evaluator.stream(plan, steps, &mut push)?;
     }
-    let mut series: Vec<MatrixSeries> = final_labels(&block)
-        .zip(block.rows())
-        .filter_map(|(labels, (_, row))| matrix_series(labels, row, steps))
-        .collect();
-    series.sort_by(|a, b| a.labels.cmp(&b.labels));
-    Ok(Value::Matrix(series))
+    series.sort_by(|a: &MatrixSeries, b| a.labels.cmp(&b.labels));
+    Ok((Value::Matrix(series), held))
 }
 
-/// A row as samples; `None` when there are none.
-fn matrix_series(labels: Labels, row: &[f64], steps: Steps) -> Option<MatrixSeries> {
-    let mut samples = Columns::with_capacity(block::count_present(row));
-    for (t, &v) in steps.iter().zip(row).filter(|(_, v)| block::is_present(**v)) {
-        samples.push(t, v);
+/// A row as samples; `None` when there are none. `times` are those of the steps.
+fn matrix_series(labels: Labels, row: RowRef<'_>, times: &[Timestamp]) -> Option<MatrixSeries> {
+    let present = block::count_present(row.values);
+    if present == 0 {
+        return None;
     }
-    (!samples.is_empty()).then_some(MatrixSeries { labels, samples })
+    let mut samples = Columns::with_capacity(present);
+    if present == times.len() && row.histograms.is_empty() {
+        samples.extend_from_slices(times, row.values);
+        return Some(MatrixSeries { labels, samples });
+    }
+    for (step, (&t, &v)) in times.iter().zip(row.values).enumerate() {
+        match row.histograms.get(step) {
+            Some(histogram) => samples.push_histogram(t, Arc::clone(histogram)),
+            None if block::is_present(v) => samples.push(t, v),
+            None => {}
+        }
+    }
+    Some(MatrixSeries { labels, samples })
+}
+
+/// The times of all steps, and the bytes that they hold.
+fn times_of(
+    evaluator: &Evaluator<'_>,
+    steps: Steps,
+) -> Result<(Vec<Timestamp>, Charge), QueryFailure> {
+    if steps.count > STEPS_MAX {
+        return Err(QueryFailure::TooManySamples);
+    }
+    let charge = evaluator.context.budget.charge(steps.count * size_of::<Timestamp>())?;
+    Ok((steps.iter().collect(), charge))
 }
 
 /// The answer to an instant query for a range vector: the samples themselves.
@@ -358,19 +431,43 @@ fn ranges(
     evaluator: &Evaluator<'_>,
     source: &Source<'_>,
     steps: Steps,
-) -> Result<Value, QueryFailure> {
+) -> Result<Held, QueryFailure> {
     let mut series = Vec::new();
     let mut held = evaluator.context.budget.charge(0)?;
-    subquery::stream_source(evaluator, source, steps, &mut |of, columns| {
+    let mut push = |of: Series, columns: &Columns| {
+        let extended = match source.extension() {
+            Some(extension) => {
+                let end = source.look().from(steps.start);
+                Some(extended::with_ends(columns, end, source.range(), extension)?)
+            }
+            None => None,
+        };
+        let columns = extended.as_ref().unwrap_or(columns);
         held.grow(columns.capacity_bytes())?;
-        evaluator.samples.hold(columns.len() as u64)?;
-        evaluator.samples.looked_at(columns.len() as u64);
-        let labels = if of.drop_name { without_metadata(&of.labels) } else { of.labels };
+        let samples = row::samples_of(columns);
+        evaluator.samples.hold(samples)?;
+        if matches!(source, Source::Selector { .. }) {
+            evaluator.samples.looked_at(samples);
+        }
+        let labels = final_labels(of);
         if !columns.is_empty() {
             series.push(MatrixSeries { labels, samples: columns.clone() });
         }
         Ok(())
-    })?;
-    series.sort_by(|a, b| a.labels.cmp(&b.labels));
-    Ok(Value::Matrix(series))
+    };
+    match source {
+        // What is looked at is what the subquery looks at, since nothing looks at its results.
+        Source::Subquery(subquery) => {
+            let outer = evaluator.samples.exchange(Tally::default());
+            let result = subquery::stream_subquery(evaluator, subquery, steps, &mut push);
+            let inner = evaluator.samples.exchange(outer);
+            evaluator.samples.looked_at_each_step(&inner, 1);
+            result?;
+        }
+        Source::Selector { .. } => {
+            subquery::stream_source(evaluator, source, steps, &mut push)?;
+        }
+    }
+    series.sort_by(|a: &MatrixSeries, b| a.labels.cmp(&b.labels));
+    Ok((Value::Matrix(series), held))
 }

@@ -1,11 +1,13 @@
 //! Statistics of the samples in a window.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use model::{Columns, Timestamp};
 
 use super::block::ABSENT;
 use super::kahan::{KahanMean, KahanSum};
+use super::lanes::{self, LANES};
 use super::plan::WindowFunction;
 use super::quantile::quantile;
 use super::seconds;
@@ -15,13 +17,13 @@ use super::window::{Frame, WindowSizes};
 pub(super) fn apply(
     function: WindowFunction,
     columns: &Columns,
-    frame: Frame,
+    frame: Frame<'_>,
     out: &mut [f64],
 ) -> WindowSizes {
     let (times, values) = (columns.times(), columns.floats());
     match function {
-        WindowFunction::Sum => frame.fill(times, out, |w| sum(&values[w.rows])),
-        WindowFunction::Avg => frame.fill(times, out, |w| mean(&values[w.rows])),
+        WindowFunction::Sum => in_lanes(columns, frame, out, sums, sum),
+        WindowFunction::Avg => in_lanes(columns, frame, out, means, mean),
         WindowFunction::Min => extremes(columns, frame, out, Extreme::MIN, |at| values[at]),
         WindowFunction::Max => extremes(columns, frame, out, Extreme::MAX, |at| values[at]),
         WindowFunction::TimeOfMin => {
@@ -48,12 +50,66 @@ pub(super) fn apply(
     }
 }
 
-fn sum(values: &[f64]) -> f64 {
-    let sum = values.iter().fold(KahanSum::default(), |sum, v| sum.plus(*v));
+/// Computes several windows at a time with `several`, and what is left over one by one with `one`.
+fn in_lanes(
+    columns: &Columns,
+    frame: Frame<'_>,
+    out: &mut [f64],
+    several: fn(&[f64], &[Range<usize>; LANES]) -> [f64; LANES],
+    one: fn(&[f64]) -> f64,
+) -> WindowSizes {
+    let values = columns.floats();
+    out.fill(ABSENT);
+    let mut windows: [Range<usize>; LANES] = std::array::from_fn(|_| 0..0);
+    let mut steps = [0; LANES];
+    let mut waiting = 0;
+    let sizes = frame.walk(columns.times(), |window| {
+        (steps[waiting], windows[waiting]) = (window.step, window.rows);
+        waiting += 1;
+        if waiting == LANES {
+            waiting = 0;
+            for (step, result) in steps.into_iter().zip(several(values, &windows)) {
+                out[step] = result;
+            }
+        }
+    });
+    for (step, rows) in steps.into_iter().zip(windows).take(waiting) {
+        out[step] = one(&values[rows]);
+    }
+    sizes
+}
+
+/// The sum of the values of a window.
+pub(super) fn sum(values: &[f64]) -> f64 {
+    finish_sum(values.iter().fold(KahanSum::default(), |sum, v| sum.plus(*v)))
+}
+
+fn sums(values: &[f64], windows: &[Range<usize>; LANES]) -> [f64; LANES] {
+    lanes::sums(values, [0.0; LANES], windows).map(finish_sum)
+}
+
+fn finish_sum(sum: KahanSum) -> f64 {
     if sum.sum.is_infinite() { sum.sum } else { sum.total() }
 }
 
-fn mean(values: &[f64]) -> f64 {
+/// A mean is its sum by its count, unless the sum overflows on the way; it does not come back from that.
+#[expect(clippy::cast_precision_loss, reason = "windows are smaller than 2^53")]
+fn means(values: &[f64], windows: &[Range<usize>; LANES]) -> [f64; LANES] {
+    let starts = std::array::from_fn(|lane| values[windows[lane].start]);
+    let rests = std::array::from_fn(|lane| windows[lane].start + 1..windows[lane].end);
+    let sums = lanes::sums(values, starts, &rests);
+    std::array::from_fn(|lane| {
+        let (sum, count) = (sums[lane], windows[lane].len() as f64);
+        if sum.sum.is_finite() {
+            sum.sum / count + sum.compensation / count
+        } else {
+            mean(&values[windows[lane].clone()])
+        }
+    })
+}
+
+/// The mean of the values of a window, of which there is one at least.
+pub(super) fn mean(values: &[f64]) -> f64 {
     let mut mean = KahanMean::new(values[0]);
     values[1..].iter().for_each(|v| mean.add(*v));
     mean.mean()
@@ -82,7 +138,7 @@ fn median_deviation(values: &[f64], scratch: &mut Vec<f64>) -> f64 {
 }
 
 /// The quantile of `values`, which are copied to `scratch` to be sorted.
-pub(super) fn quantile_of(q: f64, values: &[f64], scratch: &mut Vec<f64>) -> f64 {
+fn quantile_of(q: f64, values: &[f64], scratch: &mut Vec<f64>) -> f64 {
     scratch.clear();
     scratch.extend_from_slice(values);
     quantile(q, scratch)
@@ -110,7 +166,7 @@ impl Extreme {
 /// leaves once, however wide windows are. NaN counts only when there is nothing else.
 fn extremes(
     columns: &Columns,
-    frame: Frame,
+    frame: Frame<'_>,
     out: &mut [f64],
     extreme: Extreme,
     result: impl Fn(usize) -> f64,

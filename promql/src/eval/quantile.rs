@@ -6,6 +6,14 @@ use std::cmp::Ordering;
 ///
 /// NaN without values or for a `q` that is NaN; below 0 it is −∞, above 1 it is +∞.
 pub(super) fn quantile(q: f64, values: &mut [f64]) -> f64 {
+    if (0.0..=1.0).contains(&q) {
+        values.sort_by(nan_first);
+    }
+    quantile_of_sorted(q, values)
+}
+
+/// [`quantile`] of values that are sorted.
+pub(super) fn quantile_of_sorted(q: f64, values: &[f64]) -> f64 {
     if values.is_empty() || q.is_nan() {
         return f64::NAN;
     }
@@ -15,7 +23,6 @@ pub(super) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    values.sort_by(nan_first);
     #[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^53 values")]
     let last = values.len() as f64 - 1.0;
     let rank = q * last;

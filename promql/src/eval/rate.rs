@@ -1,6 +1,6 @@
 //! How fast a series changes: by its first and last sample in a window, corrected for counter resets.
 
-use model::Columns;
+use model::{Columns, Timestamp};
 
 use super::block::ABSENT;
 use super::window::{Extent, Frame, WindowSizes};
@@ -31,16 +31,19 @@ struct Reset {
 /// adds them.
 pub(super) fn extrapolated(
     columns: &Columns,
-    frame: Frame,
+    frame: Frame<'_>,
     kind: Kind,
     out: &mut [f64],
 ) -> WindowSizes {
     let values = columns.floats();
     let resets = if kind == Kind::Delta { Vec::new() } else { resets(values) };
+    let times = columns.times();
     let mut passed = 0;
-    frame.fill(columns.times(), out, |window| {
+    out.fill(ABSENT);
+    let mut batch = Batch::new(kind, frame.range);
+    let sizes = frame.walk(times, |window| {
         if window.rows.len() < 2 {
-            return ABSENT;
+            return;
         }
         let (first, last) = (window.rows.start, window.rows.end - 1);
         while resets.get(passed).is_some_and(|reset| reset.at <= first) {
@@ -50,8 +53,102 @@ pub(super) fn extrapolated(
         for reset in resets[passed..].iter().take_while(|reset| reset.at <= last) {
             change += reset.lost;
         }
-        extrapolate(change, columns, frame, &window, kind)
-    })
+        batch.push(&window, change, values[first], (times[first], times[last]), out);
+    });
+    batch.finish(out);
+    sizes
+}
+
+/// Windows at a time in the second pass.
+const BATCH: usize = 64;
+
+/// What is known of windows after looking at samples. The arithmetic that remains has no jumps, so the compiler does it for several windows at
+/// a time; it is step by step that of [`Sampled::factor`].
+struct Batch {
+    kind: Kind,
+    range: i64,
+    len: usize,
+    steps: [usize; BATCH],
+    change: [f64; BATCH],
+    first_value: [f64; BATCH],
+    /// Milliseconds from the start of the window to the first sample.
+    to_start: [f64; BATCH],
+    /// Milliseconds from the last sample to the end.
+    to_end: [f64; BATCH],
+    /// Milliseconds between first and last sample.
+    sampled: [f64; BATCH],
+    /// Distances between samples.
+    distances: [f64; BATCH],
+}
+
+impl Batch {
+    const fn new(kind: Kind, range: i64) -> Self {
+        const ZEROS: [f64; BATCH] = [0.0; BATCH];
+        Self {
+            kind,
+            range,
+            len: 0,
+            steps: [0; BATCH],
+            change: ZEROS,
+            first_value: ZEROS,
+            to_start: ZEROS,
+            to_end: ZEROS,
+            sampled: ZEROS,
+            distances: ZEROS,
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "windows are shorter than 2^53 ms")]
+    #[inline]
+    fn push(
+        &mut self,
+        window: &Extent,
+        change: f64,
+        first_value: f64,
+        (first, last): (Timestamp, Timestamp),
+        out: &mut [f64],
+    ) {
+        let at = self.len;
+        self.steps[at] = window.step;
+        self.change[at] = change;
+        self.first_value[at] = first_value;
+        self.to_start[at] = (first - (window.end - self.range)) as f64;
+        self.to_end[at] = (window.end - last) as f64;
+        self.sampled[at] = (last - first) as f64;
+        self.distances[at] = (window.rows.len() - 1) as f64;
+        self.len += 1;
+        if self.len == BATCH {
+            self.finish(out);
+        }
+    }
+
+    /// Puts the results into `out`, and forgets the windows.
+    #[expect(clippy::cast_precision_loss, reason = "windows are shorter than 2^53 ms")]
+    fn finish(&mut self, out: &mut [f64]) {
+        let mut results = [0.0; BATCH];
+        let counter = self.kind != Kind::Delta;
+        let per = if self.kind == Kind::Rate { self.range as f64 / 1000.0 } else { 1.0 };
+        for (at, result) in results.iter_mut().enumerate() {
+            let sampled = self.sampled[at] / 1000.0;
+            let average = sampled / self.distances[at];
+            let (threshold, half) = (average * 1.1, average / 2.0);
+            let to_start = self.to_start[at] / 1000.0;
+            let to_start = if to_start >= threshold { half } else { to_start };
+            let (change, first) = (self.change[at], self.first_value[at]);
+            let to_zero = sampled * (first / change);
+            let hits_zero = counter & (change > 0.0) & (first >= 0.0) & (to_zero < to_start);
+            let to_start = if hits_zero { to_zero } else { to_start };
+            let to_end = self.to_end[at] / 1000.0;
+            let to_end = if to_end >= threshold { half } else { to_end };
+            let factor = (sampled + to_start + to_end) / sampled;
+            let factor = if sampled == 0.0 { 1.0 } else { factor };
+            *result = change * (factor / per);
+        }
+        for (step, result) in self.steps[..self.len].iter().zip(results) {
+            out[*step] = result;
+        }
+        self.len = 0;
+    }
 }
 
 fn resets(values: &[f64]) -> Vec<Reset> {
@@ -62,43 +159,74 @@ fn resets(values: &[f64]) -> Vec<Reset> {
         .collect()
 }
 
-/// Scales the change between the first and the last sample to the whole window.
-///
-/// If the window starts or ends within 1.1 times the average distance of samples from the outermost sample,
-/// the series is taken to cover it to the edge, else to half that distance. A counter is never taken
-/// to have been negative.
-#[expect(clippy::cast_precision_loss, reason = "windows are shorter than 2^53 ms")]
-fn extrapolate(change: f64, columns: &Columns, frame: Frame, window: &Extent, kind: Kind) -> f64 {
-    let times = columns.times();
-    let (first, last) = (window.rows.start, window.rows.end - 1);
-    let window_start = window.end - frame.range;
-    let mut to_start = (times[first] - window_start) as f64 / 1000.0;
-    let mut to_end = (window.end - times[last]) as f64 / 1000.0;
-    let sampled = (times[last] - times[first]) as f64 / 1000.0;
-    let average = sampled / (window.rows.len() - 1) as f64;
-    let threshold = average * 1.1;
+/// The part of a window that samples cover.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sampled {
+    /// Time of the first sample.
+    first: Timestamp,
+    /// Time of the last sample.
+    last: Timestamp,
+    /// Number of samples.
+    count: usize,
+    /// End of the window.
+    end: Timestamp,
+    /// Milliseconds that the window covers.
+    range: i64,
+    /// The counter was zero then, in the window and before the first sample.
+    pub(super) zero_at: Option<Timestamp>,
+}
 
-    if to_start >= threshold {
-        to_start = average / 2.0;
+impl Sampled {
+    /// What the samples of `window`, of which there is one at least, cover.
+    pub(super) fn new(columns: &Columns, frame: Frame<'_>, window: &Extent) -> Self {
+        let times = columns.times();
+        let (first, last) = (times[window.rows.start], times[window.rows.end - 1]);
+        let (count, range) = (window.rows.len(), frame.range);
+        Self { first, last, count, end: window.end, range, zero_at: None }
     }
-    let first_value = columns.floats()[first];
-    if kind != Kind::Delta && change > 0.0 && first_value >= 0.0 {
-        let to_zero = sampled * (first_value / change);
-        if to_zero < to_start {
-            to_start = to_zero;
+
+    /// By how much the change between the first and the last sample is to be multiplied to be that of the whole window. Of histograms,
+    /// `change` and `first_value` are their counts.
+    ///
+    /// If the window starts or ends within 1.1 times the average distance of samples from the outermost sample,
+    /// the series is taken to cover it to the edge, else to half that distance. A counter is never taken
+    /// to have been negative.
+    #[expect(clippy::cast_precision_loss, reason = "windows are shorter than 2^53 ms")]
+    pub(super) fn factor(self, change: f64, first_value: f64, kind: Kind) -> f64 {
+        let window_start = self.end - self.range;
+        let mut to_start = (self.first - window_start) as f64 / 1000.0;
+        let mut to_end = (self.end - self.last) as f64 / 1000.0;
+        let mut sampled = (self.last - self.first) as f64 / 1000.0;
+        let average = if self.count > 1 { sampled / (self.count - 1) as f64 } else { 0.0 };
+        let threshold = average * 1.1;
+
+        if let Some(zero_at) = self.zero_at {
+            // What the counter was at the start is known, so nothing is guessed.
+            to_start = 0.0;
+            sampled = (self.last - zero_at) as f64 / 1000.0;
+        } else {
+            if to_start >= threshold {
+                to_start = average / 2.0;
+            }
+            if kind != Kind::Delta && change > 0.0 && first_value >= 0.0 {
+                let to_zero = sampled * (first_value / change);
+                if to_zero < to_start {
+                    to_start = to_zero;
+                }
+            }
         }
+        if to_end >= threshold {
+            to_end = average / 2.0;
+        }
+        let mut factor = 1.0;
+        if sampled != 0.0 {
+            factor = (sampled + to_start + to_end) / sampled;
+        }
+        if kind == Kind::Rate {
+            factor /= self.range as f64 / 1000.0;
+        }
+        factor
     }
-    if to_end >= threshold {
-        to_end = average / 2.0;
-    }
-    let mut factor = 1.0;
-    if sampled != 0.0 {
-        factor = (sampled + to_start + to_end) / sampled;
-    }
-    if kind == Kind::Rate {
-        factor /= frame.range as f64 / 1000.0;
-    }
-    change * factor
 }
 
 /// Computes `irate` (`per_second`) or `idelta` for each window into `out`: the change between the last two
@@ -106,7 +234,7 @@ fn extrapolate(change: f64, columns: &Columns, frame: Frame, window: &Extent, ki
 #[expect(clippy::cast_precision_loss, reason = "windows are shorter than 2^53 ms")]
 pub(super) fn instant(
     columns: &Columns,
-    frame: Frame,
+    frame: Frame<'_>,
     per_second: bool,
     out: &mut [f64],
 ) -> WindowSizes {
@@ -131,7 +259,7 @@ pub(super) fn instant(
 #[expect(clippy::cast_precision_loss, reason = "windows are smaller than 2^53")]
 pub(super) fn count_pairs(
     columns: &Columns,
-    frame: Frame,
+    frame: Frame<'_>,
     out: &mut [f64],
     counts: impl Fn(f64, f64) -> bool,
 ) -> WindowSizes {
@@ -215,6 +343,35 @@ mod tests {
             let mut single = [0.0];
             extrapolated(&columns, frame(95_000, Steps::single(t)), Kind::Rate, &mut single);
             assert_eq!(single[0].to_bits(), moving.to_bits(), "at {t}");
+        }
+    }
+
+    /// The arithmetic of batches is that of single windows, which histograms still take.
+    #[test]
+    fn batches_agree_with_the_arithmetic_of_single_windows() {
+        let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 0.0, 1e308, -5.0, 1e-300];
+        let value = |i: i64| match i % 41 {
+            at @ 30..38 => special[usize::try_from(at - 30).unwrap()],
+            _ => (i * i % 1_000) as f64 / 7.0,
+        };
+        let columns: Columns =
+            (0..400).map(|i| Sample { t: i * 15_000 + i * i % 700, v: value(i) }).collect();
+        let frame = frame(64_000, Steps::new(0, 6_500_000, 11_000));
+        for kind in [Kind::Rate, Kind::Increase, Kind::Delta] {
+            let mut out = vec![0.0; frame.steps.count];
+            extrapolated(&columns, frame, kind, &mut out);
+            frame.walk(columns.times(), |window| {
+                let values = &columns.floats()[window.rows.clone()];
+                let mut change = values[values.len() - 1] - values[0];
+                if kind != Kind::Delta {
+                    let drops = values.windows(2).filter(|pair| pair[1] < pair[0]);
+                    drops.for_each(|pair| change += pair[0]);
+                }
+                let factor = Sampled::new(&columns, frame, &window).factor(change, values[0], kind);
+                let (got, expected) = (out[window.step], change * factor);
+                let same = got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan();
+                assert!(values.len() < 2 || same, "{kind:?} at {}: {got} {expected}", window.step);
+            });
         }
     }
 

@@ -46,7 +46,7 @@ fn fit(times: &[Timestamp], values: &[f64], intercept_at: Timestamp) -> Line {
 }
 
 /// Computes `deriv` for each window into `out`.
-pub(super) fn derivative(columns: &Columns, frame: Frame, out: &mut [f64]) -> WindowSizes {
+pub(super) fn derivative(columns: &Columns, frame: Frame<'_>, out: &mut [f64]) -> WindowSizes {
     let (times, values) = (columns.times(), columns.floats());
     frame.fill(times, out, |window| {
         if window.rows.len() < 2 {
@@ -61,7 +61,7 @@ pub(super) fn derivative(columns: &Columns, frame: Frame, out: &mut [f64]) -> Wi
 /// Computes `predict_linear` for each window into `out`; `ahead` gives the seconds for a step.
 pub(super) fn prediction(
     columns: &Columns,
-    frame: Frame,
+    frame: Frame<'_>,
     out: &mut [f64],
     ahead: impl Fn(usize) -> f64,
 ) -> WindowSizes {
@@ -85,7 +85,7 @@ pub(super) fn prediction(
 /// its factors are not between 0 and 1.
 pub(super) fn smoothing(
     columns: &Columns,
-    frame: Frame,
+    frame: Frame<'_>,
     out: &mut [f64],
     factors: impl Fn(usize) -> (f64, f64),
 ) -> Result<WindowSizes, QueryFailure> {

@@ -1,16 +1,12 @@
 //! `label_replace` and `label_join`.
 
-use model::{Labels, LabelsBuilder, METRIC_NAME};
-use regex::Regex;
+use model::{Labels, LabelsBuilder, METRIC_NAME, Regex};
 
 use super::block::{Block, Merger, Sink};
 use super::evaluator::Evaluator;
 use super::failure::{ExecutionError, QueryFailure};
 use super::plan::VectorPlan;
 use super::steps::Steps;
-
-/// Largest compiled size of an expression.
-const REGEX_BYTES_MAX: usize = 10 << 20;
 
 /// How a label is made from others.
 #[derive(Debug)]
@@ -31,11 +27,7 @@ impl<'q> Relabel<'q> {
             // The type check has counted the arguments.
             return Err(ExecutionError::Regex(String::new()));
         };
-        // Alone first: `a)(b` must not become valid by being wrapped.
-        let build =
-            |pattern: &str| regex::RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build();
-        let regex = build(expression)
-            .and_then(|_| build(&format!("^(?s:{expression})$")))
+        let regex = Regex::anchored(expression)
             .map_err(|_| ExecutionError::Regex(String::from(expression)))?;
         check_target(target, "label_replace")?;
         Ok(Self::Replace { target, replacement, source, regex })
@@ -133,6 +125,16 @@ mod tests {
         );
         check(&replace(["dst", "x", "src", "a"]), None);
         check(&replace(["src", "", "src", ".*"]), Some(r#"{__name__="m", b="x"}"#));
+        // Go's syntax and templates: `\d` is ASCII, a name takes all letters that follow.
+        check(
+            &replace(["dst", "x", "src", r"a-\d"]),
+            Some(r#"{__name__="m", b="x", dst="x", src="a-1"}"#),
+        );
+        check(&replace(["b", "$1x", "src", "(.*)"]), Some(r#"{__name__="m", src="a-1"}"#));
+        check(
+            &replace(["b", "$$1", "src", r"\Qa-\E\d"]),
+            Some(r#"{__name__="m", b="$1", src="a-1"}"#),
+        );
         check(&replace(["b", "$9", "none", ""]), Some(r#"{__name__="m", src="a-1"}"#));
         assert!(Relabel::replace(&["d", "", "s", "("]).is_err());
         assert!(Relabel::replace(&["", "", "s", "a"]).is_err());

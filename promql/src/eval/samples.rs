@@ -1,8 +1,13 @@
 //! How many samples a query holds, has held and has read.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
+use model::Columns;
+
+use super::block::is_present;
 use super::failure::QueryFailure;
+use super::row::{RowRef, weight};
+use super::window::Frame;
 use crate::value::QueryStats;
 
 /// Counts samples as Prometheus does: what an operator is given counts until it is done, also when
@@ -12,20 +17,53 @@ pub(super) struct SampleCount {
     held_max: u64,
     held: Cell<u64>,
     peak: Cell<u64>,
-    queryable: Cell<u64>,
+    tally: RefCell<Tally>,
     read: Cell<u64>,
+}
+
+/// How many samples steps looked at.
+///
+/// What is evaluated at other steps than those of the query has a tally of its own: what subqueries look at does not count, only what
+/// functions look at of their results does; what is evaluated once counts at each step.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    total: u64,
+    /// For each step, if that is asked for and they are the query's.
+    per_step: Option<Vec<u64>>,
 }
 
 impl SampleCount {
     /// Nothing held; at most `held_max` may be.
-    pub(super) const fn new(held_max: u64) -> Self {
+    pub(super) fn new(held_max: u64) -> Self {
         Self {
             held_max,
             held: Cell::new(0),
             peak: Cell::new(0),
-            queryable: Cell::new(0),
+            tally: RefCell::default(),
             read: Cell::new(0),
         }
+    }
+
+    /// Counts for each of `steps` steps too.
+    pub(super) fn count_per_step(&self, steps: usize) {
+        self.tally.borrow_mut().per_step = Some(vec![0; steps]);
+    }
+
+    /// What each step looked at, if that was asked for.
+    pub(super) fn per_step(&self) -> Vec<u64> {
+        self.tally.borrow().per_step.clone().unwrap_or_default()
+    }
+
+    /// Goes on with another tally; gives the one so far.
+    pub(super) fn exchange(&self, tally: Tally) -> Tally {
+        self.tally.replace(tally)
+    }
+
+    /// Counts what was evaluated once at each of `steps` steps.
+    pub(super) fn looked_at_each_step(&self, once: &Tally, steps: usize) {
+        let mut tally = self.tally.borrow_mut();
+        tally.total = tally.total.saturating_add(once.total.saturating_mul(steps as u64));
+        tally.per_step.iter_mut().flatten().for_each(|count| *count += once.total);
     }
 
     /// Holds `samples` more.
@@ -60,9 +98,39 @@ impl SampleCount {
         self.held.set(held.saturating_add(kept));
     }
 
-    /// `samples` were looked at, of which steps share some.
+    /// `samples` were looked at from the step that is evaluated last.
     pub(super) fn looked_at(&self, samples: u64) {
-        self.queryable.set(self.queryable.get().saturating_add(samples));
+        let mut tally = self.tally.borrow_mut();
+        tally.total = tally.total.saturating_add(samples);
+        if let Some(count) = tally.per_step.as_mut().and_then(|counts| counts.last_mut()) {
+            *count += samples;
+        }
+    }
+
+    /// Each step looked at its sample of a row.
+    pub(super) fn looked_at_row(&self, row: RowRef<'_>, samples: u64) {
+        let mut tally = self.tally.borrow_mut();
+        tally.total = tally.total.saturating_add(samples);
+        for (step, count) in tally.per_step.iter_mut().flatten().enumerate() {
+            if is_present(row.values[step]) {
+                *count += row.histograms.get(step).map_or(1, |histogram| weight(histogram));
+            }
+        }
+    }
+
+    /// Each step looked at its window of `columns`, `samples` in all; steps share some.
+    pub(super) fn looked_at_windows(&self, frame: Frame<'_>, columns: &Columns, samples: u64) {
+        let mut tally = self.tally.borrow_mut();
+        tally.total = tally.total.saturating_add(samples);
+        let Some(counts) = &mut tally.per_step else { return };
+        frame.walk(columns.times(), |window| {
+            let histograms = columns.histograms();
+            let from = histograms.partition_point(|(row, _)| (*row as usize) < window.rows.start);
+            let inside = histograms[from..].iter();
+            let inside = inside.take_while(|(row, _)| (*row as usize) < window.rows.end);
+            let extra: u64 = inside.map(|(_, histogram)| weight(histogram) - 1).sum();
+            counts[window.step] += window.rows.len() as u64 + extra;
+        });
     }
 
     /// `samples` were decoded.
@@ -73,7 +141,7 @@ impl SampleCount {
     /// What the query cost.
     pub(super) fn stats(&self) -> QueryStats {
         QueryStats {
-            samples_queryable: self.queryable.get(),
+            samples_queryable: self.tally.borrow().total,
             samples_read: self.read.get(),
             samples_peak: self.peak.get(),
         }
@@ -83,6 +151,19 @@ impl SampleCount {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_evaluated_once_counts_at_each_step() {
+        let count = SampleCount::new(10);
+        count.count_per_step(3);
+        count.looked_at(5);
+        let outer = count.exchange(Tally::default());
+        count.looked_at(2);
+        let once = count.exchange(outer);
+        count.looked_at_each_step(&once, 3);
+        assert_eq!(count.per_step(), [2, 2, 7]);
+        assert_eq!(count.stats().samples_queryable, 11);
+    }
 
     #[test]
     fn the_peak_is_remembered_and_the_bound_kept() {

@@ -1,20 +1,24 @@
 //! Scalars: one number per step, always present.
 
+use model::QueryContext;
+
 use super::arithmetic::{self, go_max, go_min};
 use super::block::is_present;
+use super::buffer::Buffer;
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
 use super::plan::{ScalarPlan, VectorPlan};
+use super::samples::Tally;
 use super::seconds;
 use super::steps::Steps;
 
 /// The values of a scalar at all steps.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) enum ScalarRow {
     /// The same at all steps.
     Constant(f64),
     /// One for each step.
-    Varying(Vec<f64>),
+    Varying(Buffer),
 }
 
 impl ScalarRow {
@@ -39,24 +43,29 @@ impl ScalarRow {
     }
 
     /// Applies `f` to the values of two rows.
-    fn zip(self, other: &Self, f: impl Fn(f64, f64) -> f64) -> Self {
+    fn zip(self, other: Self, f: impl Fn(f64, f64) -> f64) -> Self {
         match (self, other) {
-            (Self::Constant(a), Self::Varying(values)) => {
-                Self::Varying(values.iter().map(|b| f(a, *b)).collect())
-            }
-            (row, Self::Constant(b)) => row.map(|a| f(a, *b)),
+            (Self::Constant(a), row) => row.map(|b| f(a, b)),
+            (row, Self::Constant(b)) => row.map(|a| f(a, b)),
             (Self::Varying(mut left), Self::Varying(right)) => {
-                left.iter_mut().zip(right).for_each(|(a, b)| *a = f(*a, *b));
+                left.iter_mut().zip(&*right).for_each(|(a, b)| *a = f(*a, *b));
                 Self::Varying(left)
             }
         }
     }
 
     /// The values of `count` steps.
-    pub(super) fn into_values(self, count: usize) -> Vec<f64> {
+    ///
+    /// # Errors
+    /// [`QueryFailure::OverBudget`]
+    pub(super) fn into_values(
+        self,
+        count: usize,
+        context: &QueryContext,
+    ) -> Result<Buffer, QueryFailure> {
         match self {
-            Self::Constant(value) => vec![value; count],
-            Self::Varying(values) => values,
+            Self::Constant(value) => Buffer::new(value, count, context),
+            Self::Varying(values) => Ok(values),
         }
     }
 }
@@ -82,15 +91,20 @@ pub(super) fn evaluate(
         ScalarPlan::Chain(first, links) => {
             let mut row = inner(first)?;
             for (op, right) in links {
-                row = row.zip(&inner(right)?, |a, b| arithmetic::scalars(*op, a, b));
+                evaluator.context.check()?;
+                row = row.zip(inner(right)?, |a, b| arithmetic::scalars(*op, a, b));
             }
             row
         }
         ScalarPlan::Negate(input) => inner(input)?.map(|v| -v),
-        ScalarPlan::Max(a, b) => inner(a)?.zip(&inner(b)?, go_max),
-        ScalarPlan::Min(a, b) => inner(a)?.zip(&inner(b)?, go_min),
+        ScalarPlan::Max(a, b) => inner(a)?.zip(inner(b)?, go_max),
+        ScalarPlan::Min(a, b) => inner(a)?.zip(inner(b)?, go_min),
         ScalarPlan::Once(input) => {
-            ScalarRow::Constant(evaluate(evaluator, input, steps.first())?.at(0))
+            let outer = evaluator.samples.exchange(Tally::default());
+            let row = evaluate(evaluator, input, steps.first());
+            let once = evaluator.samples.exchange(outer);
+            evaluator.samples.looked_at_each_step(&once, steps.count);
+            ScalarRow::Constant(row?.at(0))
         }
     })
 }
@@ -104,8 +118,10 @@ fn from_vector(
     let mut values = evaluator.empty_row(steps)?;
     let mut ambiguous = vec![false; steps.count];
     let before = evaluator.samples.held();
-    evaluator.stream(input, steps, &mut |_, row| {
-        for ((known, ambiguous), &value) in values.iter_mut().zip(&mut ambiguous).zip(&*row) {
+    evaluator.stream(input, steps, &mut |_, mut row| {
+        row.remove_histograms();
+        for ((known, ambiguous), &value) in values.iter_mut().zip(&mut ambiguous).zip(&*row.values)
+        {
             if is_present(value) {
                 *ambiguous |= is_present(*known);
                 *known = value;
@@ -128,13 +144,15 @@ mod tests {
 
     #[test]
     fn rows_combine_whatever_their_kind() {
-        let constant = ScalarRow::Constant(10.0);
-        let varying = ScalarRow::Varying(vec![1.0, 2.0]);
+        let constant = || ScalarRow::Constant(10.0);
+        let varying = || ScalarRow::Varying(Buffer::from([1.0, 2.0]));
         let minus = |a, b| a - b;
-        assert_eq!(constant.clone().zip(&constant, minus), ScalarRow::Constant(0.0));
-        assert_eq!(constant.clone().zip(&varying, minus), ScalarRow::Varying(vec![9.0, 8.0]));
-        assert_eq!(varying.clone().zip(&constant, minus), ScalarRow::Varying(vec![-9.0, -8.0]));
-        assert_eq!(varying.clone().zip(&varying, minus), ScalarRow::Varying(vec![0.0, 0.0]));
-        assert_eq!(constant.into_values(2), [10.0, 10.0]);
+        let context = QueryContext::unbounded();
+        let values = |row: ScalarRow| row.into_values(2, &context).unwrap().to_vec();
+        assert!(matches!(constant().zip(constant(), minus), ScalarRow::Constant(0.0)));
+        assert_eq!(values(constant().zip(varying(), minus)), [9.0, 8.0]);
+        assert_eq!(values(varying().zip(constant(), minus)), [-9.0, -8.0]);
+        assert_eq!(values(varying().zip(varying(), minus)), [0.0, 0.0]);
+        assert_eq!(values(constant()), [10.0, 10.0]);
     }
 }

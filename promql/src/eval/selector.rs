@@ -1,18 +1,25 @@
 //! Reads series: one sample for each step, or all samples of a range.
 
-use model::{Columns, Querier, Selection, SeriesSet, TimeRange, Timestamp, is_stale};
+use std::sync::Arc;
+
+use model::{
+    Charge, Columns, CounterReset, FloatHistogram, Querier, Selection, SeriesSet, TimeRange,
+    Timestamp, is_stale,
+};
 
 use super::block::{ABSENT, Series, Sink, count_present, is_present};
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
 use super::plan::Selector;
+use super::row::{Histograms, OwnedCell, Row, put};
 use super::seconds;
 use super::steps::Steps;
 
-/// The samples that steps look at.
-fn reach(selector: &Selector<'_>, steps: Steps, back: i64) -> TimeRange {
+/// The samples that steps look at, from less than `back` milliseconds before up to `ahead` after.
+fn reach(selector: &Selector<'_>, steps: Steps, back: i64, ahead: i64) -> TimeRange {
     let (first, last) = (selector.look.from(steps.start), selector.look.from(steps.last()));
-    TimeRange::new(first.saturating_sub(back).saturating_add(1), last)
+    let min = first.saturating_sub(back).saturating_add(1);
+    TimeRange::new(min, last.saturating_add(ahead))
 }
 
 /// Series that are read one after the other into the same columns.
@@ -21,6 +28,9 @@ struct Reader<'e> {
     set: Box<dyn SeriesSet + 'e>,
     range: TimeRange,
     columns: Columns,
+    /// What the columns hold.
+    held: Charge,
+    stats_only: bool,
 }
 
 impl<'e> Reader<'e> {
@@ -33,7 +43,12 @@ impl<'e> Reader<'e> {
         let selection = Selection::new(selector.matchers, range);
         let set = querier.select(&selection, evaluator.context)?;
         evaluator.store_warnings.borrow_mut().extend(set.warnings().iter().cloned());
-        Ok(Self { evaluator, set, range, columns: Columns::new() })
+        if let Some(record) = &evaluator.record {
+            record.selected(set.len());
+        }
+        let stats_only = selector.stats_only;
+        let held = evaluator.context.budget.charge(0)?;
+        Ok(Self { evaluator, set, range, columns: Columns::new(), held, stats_only })
     }
 
     /// Decodes series `index`.
@@ -42,10 +57,39 @@ impl<'e> Reader<'e> {
         context.check()?;
         self.columns.clear();
         self.set.read(index, self.range, &mut self.columns, context)?;
-        drop(context.budget.charge(self.columns.capacity_bytes())?);
+        self.held.grow_to(self.columns.capacity_bytes())?;
         self.evaluator.samples.decoded(self.columns.len() as u64);
+        if self.stats_only && !self.columns.histograms().is_empty() {
+            self.columns = stats_of(&self.columns);
+        }
         Ok(&mut self.columns)
     }
+}
+
+/// The samples with histograms that have but count and sum. Since counter resets cannot be found without buckets, they are found here.
+fn stats_of(columns: &Columns) -> Columns {
+    let mut stats = Columns::with_capacity(columns.len());
+    let mut before: Option<&Arc<FloatHistogram>> = None;
+    for row in 0..columns.len() {
+        let Some(histogram) = columns.histogram(row) else {
+            stats.push_row(columns, row);
+            continue;
+        };
+        let mut counter_reset = histogram.counter_reset;
+        if !histogram.is_stale() {
+            if let (CounterReset::Unknown, Some(before)) = (counter_reset, before) {
+                let reset = histogram.is_reset_since(before);
+                counter_reset = if reset { CounterReset::Reset } else { CounterReset::NotReset };
+            }
+            before = Some(histogram);
+        }
+        let (schema, count, sum) = (histogram.schema, histogram.count, histogram.sum);
+        let short =
+            FloatHistogram { counter_reset, schema, count, sum, ..FloatHistogram::default() };
+        stats.push_histogram(columns.times()[row], Arc::new(short));
+        stats.set_last_start(columns.start(row));
+    }
+    stats
 }
 
 /// Hands the sample that each step sees to `sink`, series by series.
@@ -59,10 +103,11 @@ pub(super) fn stream(
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
     let Some(querier) = evaluator.querier else { return Ok(()) };
-    let range = reach(selector, steps, evaluator.lookback);
+    let range = reach(selector, steps, evaluator.lookback, 0);
     let mut reader = Reader::open(evaluator, querier, selector, range)?;
     let mut row = evaluator.empty_row(steps)?;
     for index in 0..reader.set.len() {
+        let mut histograms = Histograms::default();
         // A store that knows the newest sample without decoding spares us the chunks.
         let latest = if steps.count == 1 { reader.set.latest(index) } else { None };
         match latest {
@@ -76,9 +121,14 @@ pub(super) fn stream(
                 let found = Lookup::new(columns.times(), evaluator.lookback);
                 let values = columns.floats();
                 fill(&mut row, selector, steps, found, |at| values[at]);
+                if !columns.histograms().is_empty() {
+                    histograms =
+                        seen_histograms(&mut row, selector, steps, columns, evaluator.lookback);
+                }
             }
         }
-        hand_on(evaluator, reader.set.labels(index), &mut row, sink)?;
+        let row = Row { values: &mut row, histograms };
+        hand_on(evaluator, reader.set.labels(index), row, sink)?;
     }
     Ok(())
 }
@@ -93,41 +143,114 @@ pub(super) fn stream_timestamps(
     steps: Steps,
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
+    let time = |columns: &Columns, at: usize| seconds(columns.times()[at]);
+    stream_of(evaluator, selector, steps, time, &mut |mut series, row| {
+        series.drop_name(evaluator.delayed_names);
+        sink(series, row)
+    })
+}
+
+/// Hands the start timestamp of the sample that each step sees to `sink`, in seconds; nothing if start timestamps do not count.
+///
+/// # Errors
+/// [`QueryFailure`]
+pub(super) fn stream_start_timestamps(
+    evaluator: &Evaluator<'_>,
+    selector: &Selector<'_>,
+    steps: Steps,
+    sink: &mut Sink<'_>,
+) -> Result<(), QueryFailure> {
+    let start = |columns: &Columns, at: usize| match evaluator.use_starts {
+        true => seconds(columns.start(at)),
+        false => ABSENT,
+    };
+    stream_of(evaluator, selector, steps, start, &mut |mut series, row| {
+        series.drop_name(evaluator.delayed_names);
+        sink(series, row)
+    })
+}
+
+/// Hands the time of the float sample that each step sees to `sink`, in milliseconds; not a number for a histogram.
+///
+/// # Errors
+/// [`QueryFailure`]
+#[expect(clippy::cast_precision_loss, reason = "times are shorter than 2^53 ms")]
+pub(super) fn stream_sample_times(
+    evaluator: &Evaluator<'_>,
+    selector: &Selector<'_>,
+    steps: Steps,
+    sink: &mut Sink<'_>,
+) -> Result<(), QueryFailure> {
+    let time = |columns: &Columns, at: usize| match columns.histogram(at) {
+        Some(_) => f64::NAN,
+        None => columns.times()[at] as f64,
+    };
+    stream_of(evaluator, selector, steps, time, sink)
+}
+
+/// Hands what `value` makes of the sample that each step sees to `sink`.
+fn stream_of(
+    evaluator: &Evaluator<'_>,
+    selector: &Selector<'_>,
+    steps: Steps,
+    value: impl Fn(&Columns, usize) -> f64,
+    sink: &mut Sink<'_>,
+) -> Result<(), QueryFailure> {
     let Some(querier) = evaluator.querier else { return Ok(()) };
-    let range = reach(selector, steps, evaluator.lookback);
+    let range = reach(selector, steps, evaluator.lookback, 0);
     let mut reader = Reader::open(evaluator, querier, selector, range)?;
     let mut row = evaluator.empty_row(steps)?;
     for index in 0..reader.set.len() {
-        let columns = reader.read(index)?;
+        let columns = &*reader.read(index)?;
         let found = Lookup::new(columns.times(), evaluator.lookback);
-        let (times, values) = (columns.times(), columns.floats());
+        let values = columns.floats();
         fill(&mut row, selector, steps, found, |at| {
-            if is_stale(values[at]) { ABSENT } else { seconds(times[at]) }
+            if is_stale(values[at]) { ABSENT } else { value(columns, at) }
         });
         let samples = count_present(&row) as u64;
         if samples == 0 {
             continue;
         }
-        evaluator.samples.looked_at(samples);
+        let row = Row::of(&mut row);
+        evaluator.samples.looked_at_row(row.view(), samples);
         evaluator.samples.hold(samples)?;
-        let mut series = Series::new(reader.set.labels(index));
-        series.drop_name(evaluator.delayed_names);
-        sink(series, &mut row)?;
+        sink(Series::new(reader.set.labels(index)), row)?;
     }
     Ok(())
+}
+
+/// The histograms that steps see, for a row whose floats were filled.
+fn seen_histograms(
+    row: &mut [f64],
+    selector: &Selector<'_>,
+    steps: Steps,
+    columns: &Columns,
+    lookback: i64,
+) -> Histograms {
+    let mut histograms = Histograms::default();
+    let mut lookup = Lookup::new(columns.times(), lookback);
+    for (step, t) in steps.iter().enumerate() {
+        if let Some(at) = lookup.seen_from(selector.look.from(t))
+            && is_present(row[step])
+            && let Some(histogram) = columns.histogram(at)
+        {
+            put(row, &mut histograms, step, Some(OwnedCell::Histogram(Arc::clone(histogram))));
+        }
+    }
+    histograms
 }
 
 fn hand_on(
     evaluator: &Evaluator<'_>,
     labels: model::Labels,
-    row: &mut [f64],
+    row: Row<'_>,
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
-    let samples = count_present(row) as u64;
+    let samples = row.samples();
     if samples == 0 {
         return Ok(());
     }
-    evaluator.samples.looked_at(samples);
+    evaluator.samples.looked_at_row(row.view(), samples);
     evaluator.samples.hold(samples)?;
     sink(Series::new(labels), row)
 }
@@ -169,7 +292,7 @@ fn fill(
     }
 }
 
-/// Hands all samples of the windows of `range` milliseconds that end at the times looked at to `sink`,
+/// Hands all samples of the windows of `range` milliseconds that end at the times looked at to `sink`, and of `ahead` milliseconds after them,
 /// series by series, without staleness markers. Series without samples are left out.
 ///
 /// # Errors
@@ -177,12 +300,12 @@ fn fill(
 pub(super) fn stream_range(
     evaluator: &Evaluator<'_>,
     selector: &Selector<'_>,
-    range: i64,
+    (range, ahead): (i64, i64),
     steps: Steps,
     sink: &mut dyn FnMut(Series, &Columns) -> Result<(), QueryFailure>,
 ) -> Result<(), QueryFailure> {
     let Some(querier) = evaluator.querier else { return Ok(()) };
-    let range = reach(selector, steps, range);
+    let range = reach(selector, steps, range, ahead);
     let mut reader = Reader::open(evaluator, querier, selector, range)?;
     for index in 0..reader.set.len() {
         let columns = reader.read(index)?;
@@ -198,7 +321,13 @@ fn drop_stale(columns: &mut Columns) {
     if columns.floats().iter().all(|v| is_present(*v)) {
         return;
     }
-    *columns = columns.iter().filter(|sample| is_present(sample.v)).collect();
+    let mut kept = Columns::with_capacity(columns.len());
+    for row in 0..columns.len() {
+        if is_present(columns.floats()[row]) {
+            kept.push_row(columns, row);
+        }
+    }
+    *columns = kept;
 }
 
 #[cfg(test)]
@@ -208,7 +337,13 @@ mod tests {
     use model::Sample;
 
     fn check(times: &[i64], look: Look, steps: Steps, expected: &[Option<i64>]) {
-        let selector = Selector { matchers: &[], look, span: crate::ast::Span::default() };
+        let selector = Selector {
+            matchers: &[],
+            look,
+            span: crate::ast::Span::default(),
+            stats_only: false,
+            extension: None,
+        };
         let mut row = vec![0.0; steps.count];
         fill(&mut row, &selector, steps, Lookup::new(times, 10), |at| times[at] as f64);
         let got: Vec<_> = row.iter().map(|v| is_present(*v).then_some(*v as i64)).collect();

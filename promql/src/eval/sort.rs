@@ -10,6 +10,7 @@ use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
 use super::plan::{Sorting, VectorPlan};
 use super::quantile::nan_last;
+use super::row::any_present;
 use super::steps::Steps;
 use crate::ast::Span;
 
@@ -27,10 +28,17 @@ pub(super) fn stream(
 ) -> Result<(), QueryFailure> {
     if steps.count > 1 {
         evaluator.annotate(&Annotation::SortInRangeQuery, span);
-        return evaluator.stream(input, steps, sink);
+        return evaluator.stream(input, steps, &mut |series, mut row| {
+            if sorting.labels.is_none() {
+                row.remove_histograms();
+            }
+            if any_present(row.values) { sink(series, row) } else { Ok(()) }
+        });
     }
     let mut block = evaluator.collect(input, steps)?;
-    let mut order: Vec<usize> = (0..block.len()).collect();
+    // Histograms have no place among values.
+    let has_place = |row: &usize| sorting.labels.is_some() || block.row(*row).histograms.is_empty();
+    let mut order: Vec<usize> = (0..block.len()).filter(has_place).collect();
     order.sort_by(|&a, &b| compare(&block, sorting, a, b));
     block.reorder(&order);
     block.stream(sink)
@@ -38,7 +46,7 @@ pub(super) fn stream(
 
 fn compare(block: &Block, sorting: &Sorting<'_>, a: usize, b: usize) -> Ordering {
     let Some(names) = &sorting.labels else {
-        let (a, b) = (block.row(a)[0], block.row(b)[0]);
+        let (a, b) = (block.row(a).values[0], block.row(b).values[0]);
         return by_value(a, b, sorting.descending);
     };
     let order = by_labels(&block.series(a).labels, &block.series(b).labels, names);

@@ -1,13 +1,17 @@
 //! Samples over a range, from the store or from evaluating an expression at many steps.
 
-use model::Columns;
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use model::{Columns, CounterReset, FloatHistogram};
 
 use super::block::{Series, is_present};
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
 use super::plan::{Source, Subquery};
-use super::selector;
+use super::samples::Tally;
 use super::steps::Steps;
+use super::{extended, selector};
 
 /// Hands the samples of all windows that end where `steps` look to `sink`, series by series. A series
 /// without samples is left out.
@@ -22,13 +26,33 @@ pub(super) fn stream_source(
 ) -> Result<(), QueryFailure> {
     match source {
         Source::Selector { selector, range } => {
-            selector::stream_range(evaluator, selector, *range, steps, sink)
+            let (back, ahead) = extended::reach(selector.extension, *range, evaluator.lookback);
+            selector::stream_range(evaluator, selector, (back, ahead), steps, sink)
         }
-        Source::Subquery(subquery) => stream_subquery(evaluator, subquery, steps, sink),
+        Source::Subquery(subquery) => {
+            // What the subquery looks at is not what the query's steps look at: those look at its results.
+            let outer = RefCell::new(Some(evaluator.samples.exchange(Tally::default())));
+            let exchange = || {
+                let tally = outer.borrow_mut().take().unwrap_or_default();
+                *outer.borrow_mut() = Some(evaluator.samples.exchange(tally));
+            };
+            let result = stream_subquery(evaluator, subquery, steps, &mut |series, columns| {
+                exchange();
+                let result = sink(series, columns);
+                exchange();
+                result
+            });
+            exchange();
+            result
+        }
     }
 }
 
-fn stream_subquery(
+/// Hands the samples that a subquery takes to `sink`, series by series.
+///
+/// # Errors
+/// [`QueryFailure`]
+pub(super) fn stream_subquery(
     evaluator: &Evaluator<'_>,
     subquery: &Subquery<'_>,
     steps: Steps,
@@ -38,13 +62,26 @@ fn stream_subquery(
     let mut columns = Columns::new();
     evaluator.stream(&subquery.input, inner, &mut |series, row| {
         columns.clear();
-        for (t, &value) in inner.iter().zip(&*row) {
-            if is_present(value) {
-                columns.push(t, value);
+        for (step, (t, &value)) in inner.iter().zip(&*row.values).enumerate() {
+            match row.histograms.get(step) {
+                Some(histogram) => columns.push_histogram(t, forget_reset(histogram)),
+                None if is_present(value) => columns.push(t, value),
+                None => {}
             }
         }
         sink(series, &columns)
     })
+}
+
+/// What is known about a counter reset is about the sample before in the store, not about the step before.
+fn forget_reset(histogram: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
+    match histogram.counter_reset {
+        CounterReset::Unknown | CounterReset::Gauge => Arc::clone(histogram),
+        CounterReset::Reset | CounterReset::NotReset => Arc::new(FloatHistogram {
+            counter_reset: CounterReset::Unknown,
+            ..FloatHistogram::clone(histogram)
+        }),
+    }
 }
 
 /// The times at which a subquery evaluates: multiples of its interval, so that they do not depend on when

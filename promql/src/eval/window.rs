@@ -6,28 +6,36 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use model::{Columns, Timestamp};
+use model::{Columns, QueryContext, Timestamp};
 
 use super::annotations::Annotation;
-use super::block::{ABSENT, Series, Sink, count_present};
+use super::block::{ABSENT, Series, Sink, entry_bytes};
 use super::evaluator::Evaluator;
 use super::failure::{ExecutionError, QueryFailure};
 use super::plan::{Look, Window, WindowFunction};
+use super::quantile::quantile_of_sorted;
+use super::row::{Histograms, Row, weight};
 use super::scalar::ScalarRow;
+use super::sorted_window::SortedWindow;
 use super::steps::Steps;
 use super::subquery::stream_source;
-use super::{over_time, rate, regression};
+use super::{mixed_window, over_time, rate, regression};
 use crate::ast::Span;
+
+/// Samples of windows between looks at the clock.
+const UNCHECKED_SAMPLES: u64 = 1 << 18;
 
 /// Where the windows of all steps are.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Frame {
+pub(super) struct Frame<'c> {
     /// The steps.
     pub(super) steps: Steps,
     /// Where a step's window ends.
     pub(super) look: Look,
     /// Milliseconds that a window covers: its start is not in it, its end is.
     pub(super) range: i64,
+    /// What the query may use.
+    pub(super) context: &'c QueryContext,
 }
 
 /// The window of one step; has at least one sample.
@@ -50,7 +58,7 @@ pub(super) struct WindowSizes {
     pub(super) largest: u64,
 }
 
-impl Frame {
+impl Frame<'_> {
     /// Computes `f` for each window with samples into `out`; steps of other windows have no sample.
     pub(super) fn fill(
         self,
@@ -58,9 +66,19 @@ impl Frame {
         out: &mut [f64],
         mut f: impl FnMut(Extent) -> f64,
     ) -> WindowSizes {
+        out.fill(ABSENT);
+        self.walk(times, |window| {
+            let step = window.step;
+            out[step] = f(window);
+        })
+    }
+
+    /// Hands each window with samples to `f`. Stops early when the query is told to stop; whoever uses the results has to ask.
+    pub(super) fn walk(self, times: &[Timestamp], mut f: impl FnMut(Extent)) -> WindowSizes {
         let (mut first, mut after_last) = (0, 0);
         let mut sizes = WindowSizes::default();
-        for (step, out) in out.iter_mut().enumerate() {
+        let mut checked = 0;
+        for step in 0..self.steps.count {
             let end = self.look.from(self.steps.at(step));
             let start = end.saturating_sub(self.range);
             while times.get(after_last).is_some_and(|t| *t <= end) {
@@ -69,12 +87,17 @@ impl Frame {
             while first < after_last && times[first] <= start {
                 first += 1;
             }
-            *out = ABSENT;
             if first < after_last {
                 let samples = (after_last - first) as u64;
                 sizes.total += samples;
                 sizes.largest = sizes.largest.max(samples);
-                *out = f(Extent { step, rows: first..after_last, end });
+                f(Extent { step, rows: first..after_last, end });
+                if sizes.total - checked > UNCHECKED_SAMPLES {
+                    checked = sizes.total;
+                    if self.context.check().is_err() {
+                        break;
+                    }
+                }
             }
         }
         sizes
@@ -114,29 +137,47 @@ pub(super) fn stream(
         rows.push((evaluator.scalar(plan, steps)?, *span));
     }
     let parameters = Parameters { rows };
-    let frame = Frame { steps, look: window.source.look(), range: window.source.range() };
+    let (look, range) = (window.source.look(), window.source.range());
+    let frame = Frame { steps, look, range, context: evaluator.context };
     let mut seen = HashSet::new();
+    let mut held = evaluator.context.budget.charge(0)?;
     let mut out = evaluator.empty_row(steps)?;
     let before = evaluator.samples.held();
     let mut kept = 0;
     stream_source(evaluator, &window.source, steps, &mut |mut series, columns| {
-        let sizes = apply(evaluator, window.function, columns, frame, &parameters, &mut out)?;
-        let samples = count_present(&out) as u64;
-        evaluator.samples.looked_at(sizes.total);
+        let plain = columns.histograms().is_empty()
+            && window.source.extension().is_none()
+            && !mixed_window::uses_starts(evaluator, window.function, columns);
+        let (sizes, histograms) = if plain {
+            let function = window.function;
+            let sizes = apply(evaluator, function, columns, frame, &parameters, &mut out)?;
+            (sizes, Histograms::default())
+        } else {
+            mixed_window::apply(evaluator, window, &series, columns, frame, &parameters, &mut out)?
+        };
+        evaluator.context.check()?;
+        let row = Row { values: &mut out, histograms };
+        let samples = row.samples();
+        evaluator.samples.looked_at_windows(frame, columns, sizes.total);
         evaluator.samples.hold_for_a_moment(sizes.largest.max(samples))?;
         if samples == 0 {
             return Ok(());
         }
         evaluator.samples.hold(samples)?;
         kept += samples;
-        remark_on_name(evaluator, window, &series);
+        if samples > row.histograms.iter().map(|(_, histogram)| weight(histogram)).sum() {
+            remark_on_name(evaluator, window, &series);
+        }
         if !window.function.keeps_name() {
             series.drop_name(evaluator.delayed_names);
         }
-        if window.may_collide && !seen.insert(series.labels.clone()) {
-            return Err(ExecutionError::DuplicateLabels.into());
+        if window.may_collide {
+            held.grow(entry_bytes(&series.labels))?;
+            if !seen.insert(series.labels.clone()) {
+                return Err(ExecutionError::DuplicateLabels.into());
+            }
         }
-        sink(series, &mut out)
+        sink(series, row)
     })?;
     evaluator.samples.release_to(before, kept);
     Ok(())
@@ -154,12 +195,12 @@ fn remark_on_name(evaluator: &Evaluator<'_>, window: &Window<'_>, series: &Serie
     }
 }
 
-/// Computes `function` for each window into `out`.
-fn apply(
+/// Computes `function` for each window into `out`; all samples are floats.
+pub(super) fn apply(
     evaluator: &Evaluator<'_>,
     function: WindowFunction,
     columns: &Columns,
-    frame: Frame,
+    frame: Frame<'_>,
     parameters: &Parameters,
     out: &mut [f64],
 ) -> Result<WindowSizes, QueryFailure> {
@@ -184,14 +225,19 @@ fn apply(
             })?
         }
         WindowFunction::Quantile => {
-            let mut scratch = Vec::new();
+            let _copy = evaluator.context.budget.charge(2 * size_of_val(values))?;
+            let mut sorted = SortedWindow::new(values);
             frame.fill(times, out, |window| {
                 let q = parameters.at(0, window.step);
                 if !(0.0..=1.0).contains(&q) {
                     evaluator.annotate(&Annotation::InvalidQuantile(q), parameters.span(0));
                 }
-                over_time::quantile_of(q, &values[window.rows], &mut scratch)
+                quantile_of_sorted(q, sorted.move_to(window.rows))
             })
+        }
+        WindowFunction::Mad => {
+            let _copy = evaluator.context.budget.charge(2 * size_of_val(values))?;
+            over_time::apply(function, columns, frame, out)
         }
         function => over_time::apply(function, columns, frame, out),
     })
@@ -199,6 +245,8 @@ fn apply(
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use model::Sample;
 
@@ -208,8 +256,9 @@ pub(super) mod tests {
     }
 
     /// Windows of `range` at each of `steps`, looking at the steps themselves.
-    pub(in crate::eval) fn frame(range: i64, steps: Steps) -> Frame {
-        Frame { steps, look: Look { offset: 0, at: None }, range }
+    pub(in crate::eval) fn frame(range: i64, steps: Steps) -> Frame<'static> {
+        static CONTEXT: LazyLock<QueryContext> = LazyLock::new(QueryContext::unbounded);
+        Frame { steps, look: Look { offset: 0, at: None }, range, context: &CONTEXT }
     }
 
     fn windows(range: i64, steps: Steps, times: &[i64]) -> Vec<Range<usize>> {

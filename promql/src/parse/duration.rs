@@ -131,7 +131,8 @@ impl Grammar for Durations {
         Tree::join(left, right, input, span, |left, right| DurationExpr {
             kind: DurationKind::Binary { op, left, right },
             span,
-        })
+        })?
+        .low(input, span)
     }
 
     fn sign(

@@ -107,6 +107,8 @@ pub enum ParseErrorKind {
     TooDeep { levels_max: usize },
     #[error("expression is too long: at most {operators_max} operators in a row are allowed")]
     TooTall { operators_max: usize },
+    #[error("no thread could be started to read a deeply nested expression")]
+    NoThread,
 
     // Characters.
     #[error("no expression found in input")]

@@ -24,6 +24,7 @@ use model::Matcher;
 
 use self::token::{Fault, Parsed, Source, TokenKind, Tokens};
 use crate::ast::{Expr, Span};
+use crate::stack;
 
 pub use self::error::{Bound, ParseError, ParseErrorKind, ParseErrors, Place, Position};
 pub use self::functions::{function, functions};
@@ -55,12 +56,19 @@ impl ParseOptions {
 
 /// Reads a query and checks its types.
 ///
-/// The tree is at most [`HEIGHT_MAX`] high, and at most [`NESTING_MAX`] when steps to left operands are not
-/// counted.
+/// The tree is at most [`NESTING_MAX`] high when steps to left operands are not counted.
 ///
 /// # Errors
 /// The first syntax error, or all type errors. A text longer than [`QUERY_BYTES_MAX`] is refused unread.
 pub fn parse(query: &str, options: &ParseOptions) -> Result<Expr, ParseErrors> {
+    stack::with_room_for(query, || parse_here(query, options)).unwrap_or_else(|_| {
+        let kind = ParseErrorKind::NoThread;
+        Err(ParseError::new(query, Span::default(), kind).into())
+    })
+}
+
+/// [`parse`] on the caller's stack.
+pub(crate) fn parse_here(query: &str, options: &ParseOptions) -> Result<Expr, ParseErrors> {
     let mut expr = read(query, options, |input| {
         let (rest, tree) = expr::expression(input)?;
         Ok((rest, *tree.root))

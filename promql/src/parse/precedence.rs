@@ -7,9 +7,10 @@ use super::error::ParseErrorKind;
 use super::token::{NESTING_MAX, Parsed, Refusal, Token, TokenKind, Tokens};
 use crate::ast::{BinaryOp, Span};
 
-/// Binary operators in a row, as in `a + b + c`, counted along any path through a tree.
+/// Binary operators in a row within a duration, as in `[1 + 2 + 3]`, counted along any path through it.
 ///
-/// Whoever recurses over a tree without further ado, as the compiler's `Drop`, recurses as deep as this.
+/// Whoever recurses over a duration without further ado, as the compiler's `Drop`, recurses as deep as this. Expressions have no such bound: all
+/// that is done with them takes left operands in a loop.
 pub const HEIGHT_MAX: usize = 2_000;
 
 /// A tree with its measures. Boxed, since it is passed through many hands before it finds its place.
@@ -79,6 +80,11 @@ impl<T> Tree<T> {
         if self.depth > NESTING_MAX {
             return Err(input.refuse(span, ParseErrorKind::TooDeep { levels_max: NESTING_MAX }));
         }
+        Ok(self)
+    }
+
+    /// The tree, if it is not too high.
+    pub(super) fn low(self, input: &Tokens<'_>, span: Span) -> Result<Self, Refusal> {
         if self.height > HEIGHT_MAX {
             return Err(input.refuse(span, ParseErrorKind::TooTall { operators_max: HEIGHT_MAX }));
         }

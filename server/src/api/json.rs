@@ -8,7 +8,8 @@ use std::time::Duration;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use model::{
-    Charge, Columns, FloatFormat, Labels, QueryContext, QueryError, Sample, Timestamp, write_float,
+    Charge, Columns, Exemplar, FloatFormat, FloatHistogram, Labels, QueryContext, QueryError,
+    Sample, Timestamp, write_float,
 };
 use promql::value::{QueryResult, QueryStats, Value};
 use serde::Serialize;
@@ -69,20 +70,72 @@ pub(crate) fn write_labels(out: &mut Vec<u8>, labels: &Labels) {
     out.push(b'}');
 }
 
+/// Writes the samples of a series: `"values":[…]` for floats, `"histograms":[…]` for histograms, each only if there are any.
 fn write_points(out: &mut Vec<u8>, columns: &Columns) {
-    out.push(b'[');
-    for (i, sample) in columns.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        write_sample(out, sample);
+    let histograms = columns.histograms();
+    if histograms.len() < columns.len() {
+        out.extend_from_slice(b",\"values\":");
+        let floats = (0..).zip(columns.iter());
+        let mut rest = histograms;
+        let floats = floats.filter(|(row, _)| match rest.split_first() {
+            Some(((next, _), others)) if next == row => {
+                rest = others;
+                false
+            }
+            _ => true,
+        });
+        write_each(out, floats, |out, (_, sample)| write_sample(out, sample));
     }
-    out.push(b']');
+    if !histograms.is_empty() {
+        out.extend_from_slice(b",\"histograms\":");
+        write_each(out, histograms, |out, (row, histogram)| {
+            write_histogram_sample(out, columns.times()[*row as usize], histogram);
+        });
+    }
 }
 
-fn write_list<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u8>, &T)) {
+/// Writes `[seconds,{"count":…,"sum":…,"buckets":[…]}]`. Empty buckets are left out; the first number of a bucket says which of its
+/// bounds are in it.
+fn write_histogram_sample(out: &mut Vec<u8>, t: Timestamp, histogram: &FloatHistogram) {
+    let number = |out: &mut Vec<u8>, v| {
+        out.push(b'"');
+        write_float(out, v, FloatFormat::Api);
+        out.push(b'"');
+    };
     out.push(b'[');
-    for (i, item) in items.iter().enumerate() {
+    write_timestamp(out, t);
+    out.extend_from_slice(b",{\"count\":");
+    number(out, histogram.count);
+    out.extend_from_slice(b",\"sum\":");
+    number(out, histogram.sum);
+    let mut buckets = histogram.buckets().filter(|bucket| bucket.count != 0.0).peekable();
+    if buckets.peek().is_some() {
+        out.extend_from_slice(b",\"buckets\":");
+        write_each(out, buckets, |out, bucket| {
+            out.extend_from_slice(match (bucket.lower_inclusive, bucket.upper_inclusive) {
+                (false, true) => b"[0,",
+                (true, false) => b"[1,",
+                (false, false) => b"[2,",
+                (true, true) => b"[3,",
+            });
+            number(out, bucket.lower);
+            out.push(b',');
+            number(out, bucket.upper);
+            out.push(b',');
+            number(out, bucket.count);
+            out.push(b']');
+        });
+    }
+    out.extend_from_slice(b"}]");
+}
+
+fn write_each<T>(
+    out: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T),
+) {
+    out.push(b'[');
+    for (i, item) in items.into_iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
@@ -174,14 +227,18 @@ pub(crate) fn query_body(
         Value::Vector(samples) => writer.list(samples, |out, sample| {
             out.extend_from_slice(b"{\"metric\":");
             write_labels(out, &sample.labels);
-            out.extend_from_slice(b",\"value\":");
-            write_sample(out, sample.sample);
+            if let Some(histogram) = &sample.histogram {
+                out.extend_from_slice(b",\"histogram\":");
+                write_histogram_sample(out, sample.sample.t, histogram);
+            } else {
+                out.extend_from_slice(b",\"value\":");
+                write_sample(out, sample.sample);
+            }
             out.push(b'}');
         })?,
         Value::Matrix(series) => writer.list(series, |out, series| {
             out.extend_from_slice(b"{\"metric\":");
             write_labels(out, &series.labels);
-            out.extend_from_slice(b",\"values\":");
             write_points(out, &series.samples);
             out.push(b'}');
         })?,
@@ -272,6 +329,33 @@ pub(crate) fn strings_body(
     Ok(writer.finish(&warnings.iter().map(String::as_str).collect::<Vec<_>>(), &[]))
 }
 
+/// The answer to `query_exemplars`: series with their exemplars.
+///
+/// # Errors
+/// [`QueryError`], as for [`query_body`].
+pub(crate) fn exemplars_body(
+    series: &[(Labels, Vec<Exemplar>)],
+    context: &QueryContext,
+) -> Result<Vec<u8>, QueryError> {
+    let mut writer = Writer::new(128 + series.len() * SERIES_BYTES, context)?;
+    writer.list(series, |out, (labels, exemplars)| {
+        out.extend_from_slice(b"{\"seriesLabels\":");
+        write_labels(out, labels);
+        out.extend_from_slice(b",\"exemplars\":");
+        write_each(out, exemplars, |out, exemplar| {
+            out.extend_from_slice(b"{\"labels\":");
+            write_labels(out, &exemplar.labels);
+            out.extend_from_slice(b",\"value\":\"");
+            write_float(out, exemplar.v, FloatFormat::Api);
+            out.extend_from_slice(b"\",\"timestamp\":");
+            write_timestamp(out, exemplar.t);
+            out.push(b'}');
+        });
+        out.push(b'}');
+    })?;
+    Ok(writer.finish(&[], &[]))
+}
+
 /// Any small answer, in its envelope.
 pub(crate) fn data_response<T: Serialize>(data: &T) -> Response {
     let mut body = Vec::with_capacity(256);
@@ -298,12 +382,14 @@ fn write_annotations(out: &mut Vec<u8>, key: &str, texts: &[&str], noun: &str) {
     if omitted > 0 {
         shown.push(&more);
     }
-    write_list(out, &shown, |out, text| write_string(out, text));
+    write_each(out, shown, write_string);
 }
 
 #[cfg(test)]
 mod tests {
-    use model::Budget;
+    use std::sync::Arc;
+
+    use model::{Budget, CUSTOM_BUCKETS_SCHEMA, Span};
     use promql::value::{MatrixSeries, VectorSample};
 
     use super::*;
@@ -332,7 +418,7 @@ mod tests {
         );
         check(Value::Vector(Vec::new()), r#"{"resultType":"vector","result":[]}"#);
         check(
-            Value::Vector(vec![VectorSample { labels: labels.clone(), sample }]),
+            Value::Vector(vec![VectorSample { labels: labels.clone(), sample, histogram: None }]),
             r#"{"resultType":"vector","result":[{"metric":{"__name__":"m","a":"<\"é>"},"value":[1435781430.781,"1"]}]}"#,
         );
         let samples = [Sample { t: 0, v: f64::NAN }, Sample { t: 15_000, v: -0.5 }];
@@ -342,6 +428,58 @@ mod tests {
                 MatrixSeries { labels: Labels::empty(), samples: samples.into_iter().collect() },
             ]),
             r#"{"resultType":"matrix","result":[{"metric":{"__name__":"m","a":"<\"é>"},"values":[[0,"NaN"],[15,"-0.5"]]},{"metric":{},"values":[[0,"NaN"],[15,"-0.5"]]}]}"#,
+        );
+    }
+
+    fn span(offset: i32, length: u32) -> Span {
+        Span { offset, length }
+    }
+
+    #[test]
+    fn histograms_show_their_populated_buckets() {
+        let histogram = Arc::new(FloatHistogram {
+            schema: 3,
+            zero_threshold: 0.000_01,
+            zero_count: 1.0,
+            count: 6.5,
+            sum: 18.4,
+            positive_spans: vec![span(-117, 2), span(116, 1)],
+            positive_counts: vec![0.0, 2.0, 1.5],
+            negative_spans: vec![span(0, 1), span(7, 1)],
+            negative_counts: vec![1.0, 1.0],
+            ..FloatHistogram::default()
+        });
+        let shown = r#"{"count":"6.5","sum":"18.4","buckets":[[1,"-2","-1.8340080864093422","1"],[1,"-1","-0.9170040432046711","1"],[3,"-0.00001","0.00001","1"],[0,"0.000039576402424652394","0.000043158372875155485","2"],[0,"1","1.0905077326652577","1.5"]]}"#;
+        let custom = Arc::new(FloatHistogram {
+            schema: CUSTOM_BUCKETS_SCHEMA,
+            count: 3.0,
+            positive_spans: vec![span(0, 3)],
+            positive_counts: vec![1.0, 1.0, 1.0],
+            custom_bounds: vec![-2.0, 5.0],
+            ..FloatHistogram::default()
+        });
+        let custom_shown = r#"{"count":"3","sum":"0","buckets":[[3,"-Inf","-2","1"],[0,"-2","5","1"],[0,"5","+Inf","1"]]}"#;
+        let empty = Arc::new(FloatHistogram { sum: f64::NAN, ..FloatHistogram::default() });
+        let (labels, sample) = (Labels::empty(), Sample { t: 1_500, v: 18.4 });
+        let vector = VectorSample { labels, sample, histogram: Some(Arc::clone(&histogram)) };
+        check(
+            Value::Vector(vec![vector]),
+            &format!(
+                r#"{{"resultType":"vector","result":[{{"metric":{{}},"histogram":[1.500,{shown}]}}]}}"#
+            ),
+        );
+        let mut mixed = Columns::new();
+        mixed.push_histogram(0, histogram);
+        mixed.push(1_000, 7.0);
+        mixed.push_histogram(2_000, custom);
+        let mut alone = Columns::new();
+        alone.push_histogram(0, empty);
+        let series = |samples| MatrixSeries { labels: Labels::empty(), samples };
+        check(
+            Value::Matrix(vec![series(mixed), series(alone)]),
+            &format!(
+                r#"{{"resultType":"matrix","result":[{{"metric":{{}},"values":[[1,"7"]],"histograms":[[0,{shown}],[2,{custom_shown}]]}},{{"metric":{{}},"histograms":[[0,{{"count":"0","sum":"NaN"}}]]}}]}}"#
+            ),
         );
     }
 

@@ -1,6 +1,8 @@
 //! The Prometheus HTTP API under `/api/v1`.
 
+mod admin;
 pub(crate) mod error;
+mod exemplars;
 mod json;
 mod labels;
 mod params;
@@ -22,12 +24,13 @@ use error::{ApiError, ErrorType};
 const TRUNCATED: &str = "results truncated due to limit";
 
 /// All endpoints that this server answers, with what each is for: the router and the front page are made from it.
-pub(crate) const ENDPOINTS: [(&str, &str); 17] = [
+pub(crate) const ENDPOINTS: [(&str, &str); 20] = [
     ("/api/v1/query?query=up", "evaluate an expression now"),
     ("/api/v1/query_range", "evaluate an expression over time"),
     ("/api/v1/series?match[]=up", "find series"),
     ("/api/v1/labels", "names of labels"),
     ("/api/v1/label/__name__/values", "values of a label"),
+    ("/api/v1/query_exemplars?query=up", "examples of what series counted"),
     ("/api/v1/format_query?query=up", "print an expression in canonical form"),
     ("/api/v1/targets", "what is scraped, and how it went"),
     ("/api/v1/scrape_pools", "names of scrape jobs"),
@@ -37,6 +40,8 @@ pub(crate) const ENDPOINTS: [(&str, &str); 17] = [
     ("/api/v1/status/flags", "how it was started"),
     ("/api/v1/status/config", "its configuration, defaults filled in"),
     ("/api/v1/status/tsdb", "what fills the head"),
+    ("/api/v1/status/tsdb/blocks", "the blocks on disk"),
+    ("/api/v1/status/walreplay", "how far the log was replayed at the start"),
     ("/metrics", "our own metrics"),
     ("/-/healthy", "whether the process lives"),
     ("/-/ready", "whether it answers queries"),
@@ -51,7 +56,7 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/label/{name}/values", get(labels::values))
         .route("/series", get(labels::series).post(labels::series))
         .route("/format_query", get(format_query).post(format_query))
-        .route("/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
         .route("/targets", get(targets::targets))
         .route("/scrape_pools", get(targets::scrape_pools))
         .route("/metadata", get(targets::metadata))
@@ -63,7 +68,14 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/status/flags", get(status::flags))
         .route("/status/config", get(status::config))
         .route("/status/tsdb", get(status::tsdb))
-        .route("/admin/{*rest}", post(admin).put(admin))
+        .route("/status/tsdb/blocks", get(status::blocks))
+        .route("/status/walreplay", get(status::wal_replay))
+        .route("/admin/tsdb/delete_series", post(admin::delete_series).put(admin::delete_series))
+        .route(
+            "/admin/tsdb/clean_tombstones",
+            post(admin::clean_tombstones).put(admin::clean_tombstones),
+        )
+        .route("/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
         .fallback(unknown)
 }
 
@@ -73,10 +85,6 @@ async fn format_query(params: params::Params) -> Result<Response, ApiError> {
     let expr = promql::parse::parse(query, &promql::parse::ParseOptions::default())
         .map_err(|error| ApiError::parameter("query", error))?;
     Ok(json::data_response(&expr.to_string()))
-}
-
-async fn admin() -> ApiError {
-    ApiError::new(ErrorType::Unavailable, "admin APIs disabled")
 }
 
 async fn unknown() -> ApiError {

@@ -1,4 +1,4 @@
-//! Request parameters: from the URL, and for POST from the form too, as Go's `Request.FormValue` merges them.
+//! Request parameters: from the URL, and for POST and PUT from the form too, as Go's `Request.FormValue` merges them.
 
 use std::num::IntErrorKind;
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl<S: Send + Sync> FromRequest<S> for Params {
             .and_then(|value| value.to_str().ok())
             .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
         let mut pairs = Pairs::new();
-        if request.method() == Method::POST && is_form {
+        if matches!(*request.method(), Method::POST | Method::PUT) && is_form {
             let Form(form) =
                 request.extract::<Form<Pairs>, _>().await.map_err(|e| malformed(&e))?;
             pairs = form;
@@ -104,6 +104,20 @@ impl Params {
             return Err(ApiError::parameter("limit", "limit must be non-negative"));
         }
         Ok(usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+
+    /// Yes or no; no if it is left out. The words are Go's.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.get(name) {
+            None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+            Some(text) => {
+                let why = format!(
+                    "unable to parse boolean: strconv.ParseBool: parsing {text:?}: invalid syntax"
+                );
+                Err(ApiError::parameter(name, why))
+            }
+        }
     }
 
     /// The selectors of all `match[]`.

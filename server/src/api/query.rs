@@ -58,19 +58,6 @@ pub(super) async fn range(
     .await
 }
 
-/// `query_exemplars`: the parameters are checked, and there are none, since none are stored.
-pub(super) async fn exemplars(_: Ready, params: Params) -> Result<Response, ApiError> {
-    let start = params.time("start")?.unwrap_or(Timestamp::MIN);
-    let end = params.time("end")?.unwrap_or(Timestamp::MAX);
-    if end < start {
-        return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
-    }
-    let query = params.get("query").unwrap_or_default();
-    promql::parse(query, &promql::ParseOptions::default())
-        .map_err(|error| ApiError::bad_data(error.to_string()))?;
-    Ok(json::data_response::<[(); 0]>(&[]))
-}
-
 /// The step in whole milliseconds, if it makes a reasonable number of points.
 fn step(step: Duration, start: Timestamp, end: Timestamp) -> Result<Duration, ApiError> {
     let ms = i128::try_from(step.as_millis()).unwrap_or(i128::MAX);
@@ -103,7 +90,7 @@ impl Request {
         let lookback_delta = params.lookback_delta()?;
         Ok(Self {
             query: String::from(params.get("query").unwrap_or_default()),
-            options: QueryOptions { lookback_delta, timeout },
+            options: QueryOptions { lookback_delta, timeout, ..QueryOptions::default() },
             timeout,
             limit,
             stats: params.get("stats").map(String::from),

@@ -14,6 +14,7 @@ use super::json;
 use super::params::Params;
 use super::targets::rfc3339;
 use crate::state::{Ready, Server};
+use crate::storage;
 
 /// The Prometheus whose API this is. Clients switch features on by it: Grafana asks for label values with matchers
 /// only from 2.24 on.
@@ -58,7 +59,7 @@ pub(super) async fn runtime(State(server): State<Arc<Server>>, ready: Ready) -> 
         "GOMEMLIMIT": 0,
         "GOGC": "",
         "GODEBUG": "",
-        "storageRetention": server.retention_text,
+        "storageRetention": storage::retention_text(&server.config.read().storage),
         "timeSeriesCount": statistics.head.series,
     }))
 }
@@ -74,6 +75,17 @@ pub(super) async fn flags(State(server): State<Arc<Server>>, _: Ready) -> Respon
 pub(super) async fn config(State(server): State<Arc<Server>>, _: Ready) -> Response {
     let yaml = server.config.read().to_yaml();
     json::data_response(&json!({ "yaml": yaml }))
+}
+
+/// `status/walreplay`: also while the log is replayed.
+pub(super) async fn wal_replay(State(server): State<Arc<Server>>) -> Response {
+    let (first, last, current) = server.replay.get();
+    json::data_response(&json!({ "min": first, "max": last, "current": current }))
+}
+
+/// `status/tsdb/blocks`
+pub(super) async fn blocks(ready: Ready) -> Response {
+    json::data_response(&json!({ "blocks": ready.store.block_metas() }))
 }
 
 #[derive(Serialize)]

@@ -1,7 +1,7 @@
 //! Compares answers with expectations, as tolerantly as Prometheus's runner does and no more.
 
 use anyhow::{Result, bail, ensure};
-use model::{Timestamp, is_stale};
+use model::{FloatHistogram, Timestamp, is_stale};
 use promql::value::{MatrixSeries, Value, VectorSample};
 
 use super::script::{Annotations, Eval, Expected, Grid, When};
@@ -44,22 +44,16 @@ pub(super) fn check_value(eval: &Eval, value: &Value) -> Result<()> {
 }
 
 fn check_vector(expected: &[SeriesLine], actual: &[VectorSample], ordered: bool) -> Result<()> {
-    for (position, VectorSample { labels, sample }) in actual.iter().enumerate() {
+    for (position, VectorSample { labels, sample, histogram }) in actual.iter().enumerate() {
+        let actual = shown(sample.v, histogram.as_deref());
         let Some(wanted) = expected.iter().position(|line| line.labels == *labels) else {
-            bail!("unexpected series {labels} with value {}", sample.v)
+            bail!("unexpected series {labels} with value {actual}")
         };
         let in_order = !ordered || wanted == position;
         ensure!(in_order, "expected {labels} at position {wanted}, it is at {position}");
-        match expected[wanted].points.first() {
-            Some(Point::Float(value)) => {
-                let equal = almost_equal(*value, sample.v);
-                ensure!(equal, "expected {value} for {labels}, got {}", sample.v);
-            }
-            Some(Point::Histogram) => bail!("expected a histogram for {labels}, got {}", sample.v),
-            Some(Point::Omitted) | None => {
-                bail!("expected no value for {labels}, got {}", sample.v)
-            }
-        }
+        let point = expected[wanted].points.first().unwrap_or(&Point::Omitted);
+        let equal = accepts(point, sample.v, histogram.as_deref());
+        ensure!(equal, "expected {} for {labels}, got {actual}", expectation(point));
     }
     check_all_found(expected, |line| actual.iter().any(|sample| sample.labels == line.labels))
 }
@@ -71,32 +65,64 @@ fn check_matrix(expected: &[SeriesLine], actual: &[MatrixSeries], grid: Grid) ->
             bail!("unexpected series {labels} with {:?}", samples.floats())
         };
         let wanted = on_grid(line, grid)?;
-        let shown = || format!("{:?} at {:?}", samples.floats(), samples.times());
+        let shown = || {
+            let sample = |row: usize| {
+                let v = shown(samples.floats()[row], samples.histogram(row).map(|h| &**h));
+                format!("{v} at {}", samples.times()[row])
+            };
+            (0..samples.len()).map(sample).collect::<Vec<_>>().join(", ")
+        };
         ensure!(
             wanted.len() == samples.len(),
             "expected {} points for {labels}, got {}",
             wanted.len(),
             shown()
         );
-        for ((t, value), sample) in wanted.into_iter().zip(samples.iter()) {
-            let equal = t == sample.t && almost_equal(value, sample.v);
-            ensure!(equal, "expected {value} at {t} for {labels}, got {}", shown());
+        for (row, ((t, point), sample)) in wanted.into_iter().zip(samples.iter()).enumerate() {
+            let histogram = samples.histogram(row).map(|histogram| &**histogram);
+            let equal = t == sample.t && accepts(point, sample.v, histogram);
+            let expected = expectation(point);
+            ensure!(equal, "expected {expected} at {t} for {labels}, got {}", shown());
         }
     }
     check_all_found(expected, |line| actual.iter().any(|series| series.labels == line.labels))
 }
 
+/// Whether a sample is as expected.
+fn accepts(point: &Point, v: f64, histogram: Option<&FloatHistogram>) -> bool {
+    match (point, histogram) {
+        (Point::Float(expected), None) => almost_equal(*expected, v),
+        (Point::Histogram(expected), Some(histogram)) => expected.accepts(histogram),
+        _ => false,
+    }
+}
+
+fn expectation(point: &Point) -> String {
+    match point {
+        Point::Omitted => String::from("no value"),
+        Point::Float(v) => v.to_string(),
+        Point::Histogram(point) => shown(0.0, Some(&point.histogram)),
+    }
+}
+
+fn shown(v: f64, histogram: Option<&FloatHistogram>) -> String {
+    match histogram {
+        Some(histogram) => {
+            format!("{histogram} (schema {}, {:?})", histogram.schema, histogram.counter_reset)
+        }
+        None => v.to_string(),
+    }
+}
+
 /// The times and values of the points that are not omitted.
-fn on_grid(line: &SeriesLine, grid: Grid) -> Result<Vec<(Timestamp, f64)>> {
+fn on_grid(line: &SeriesLine, grid: Grid) -> Result<Vec<(Timestamp, &Point)>> {
     let step = Timestamp::try_from(grid.step.as_millis())?;
     let mut t = grid.start;
     let mut wanted = Vec::new();
     for point in &line.points {
         ensure!(t <= grid.end, "more points are expected of {} than there are steps", line.labels);
-        match point {
-            Point::Omitted => {}
-            Point::Float(value) => wanted.push((t, *value)),
-            Point::Histogram => bail!("expected a histogram at {t} for {}", line.labels),
+        if *point != Point::Omitted {
+            wanted.push((t, point));
         }
         t += step;
     }
@@ -145,7 +171,7 @@ pub(super) fn check_annotations(
 
 /// Prometheus's `almost.Equal`: differing by less than [`EPSILON`] of the sum of magnitudes. NaN equals NaN,
 /// the staleness marker only itself.
-fn almost_equal(a: f64, b: f64) -> bool {
+pub(super) fn almost_equal(a: f64, b: f64) -> bool {
     if is_stale(a) || is_stale(b) {
         return is_stale(a) && is_stale(b);
     }
@@ -199,9 +225,11 @@ mod tests {
 
     fn vector(text: &str) -> Vec<VectorSample> {
         let sample = |line: SeriesLine| match line.points.as_slice() {
-            [Point::Float(v)] => {
-                VectorSample { labels: line.labels, sample: Sample { t: 0, v: *v } }
-            }
+            [Point::Float(v)] => VectorSample {
+                labels: line.labels,
+                sample: Sample { t: 0, v: *v },
+                histogram: None,
+            },
             other => panic!("{other:?}"),
         };
         lines(text).into_iter().map(sample).collect()

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use model::{Appender, Batch, QueryContext, Queryable, SeriesKey, Timestamp};
+use model::{
+    Appender, Batch, FloatHistogram, Labels, QueryContext, Queryable, SeriesKey, Timestamp,
+};
 use promql::{
     Engine, EngineOptions, MatrixSeries, ParseOptions, QueryFailure, QueryOptions, QueryResult,
     Value, VectorSample, parse,
@@ -19,8 +21,10 @@ use telemetry::Registry;
 
 use super::at_modifier::{other_times, pin};
 use super::compare::{check_annotations, check_sorted, check_value};
+use super::histogram::HistogramPoint;
+use super::nhcb::{self, NativeSeries};
 use super::script::{Command, Eval, Expected, Grid, Load, Script, When};
-use super::series::{Point, SeriesLine};
+use super::series::Point;
 
 /// A store that a script can fill and ask.
 pub trait Store: Appender + Queryable {}
@@ -68,10 +72,14 @@ fn engine_options() -> EngineOptions {
         samples_max: 10_000,
         subquery_step: Duration::from_secs(60),
         delayed_name_removal: true,
+        use_start_timestamps: true,
         parse: ParseOptions::all(),
         ..EngineOptions::default()
     }
 }
+
+/// Gives a sample that a store holds a start timestamp, by labels and time: batches carry none. Says whether the store keeps it.
+pub type SetStart<S> = fn(&S, &Labels, Timestamp, Timestamp) -> bool;
 
 /// Executes `script` with `engine` over stores that `open` makes: one to begin with and one for each `clear`.
 ///
@@ -81,8 +89,9 @@ pub fn run<S: Store>(
     script: &Script,
     engine: &Engine,
     open: impl Fn() -> Result<S>,
+    set_start: SetStart<S>,
 ) -> Result<Outcome> {
-    let mut runner = Runner { engine, store: open()?, left_out: BTreeSet::new() };
+    let mut runner = Runner { engine, store: open()?, set_start, left_out: BTreeSet::new() };
     let mut outcome = Outcome::default();
     for command in &script.commands {
         match command {
@@ -110,28 +119,43 @@ struct Runner<'e, S> {
     engine: &'e Engine,
     store: S,
     /// What scripts asked to load and could not be.
+    set_start: SetStart<S>,
     left_out: BTreeSet<&'static str>,
 }
 
 impl<S: Store> Runner<'_, S> {
     fn load(&mut self, load: &Load) -> Result<()> {
-        if load.with_nhcb {
-            self.left_out.insert("classic histograms as native ones");
-        }
-        let mut batch = Batch::new();
+        let step = Timestamp::try_from(load.step.as_millis())?;
+        let mut batches = Batches::default();
         for line in &load.series {
-            if line.has_start_times {
-                self.left_out.insert("start timestamps");
-            }
-            if line.has_histograms() {
-                self.left_out.insert("series with native histograms");
-            } else {
-                push_points(&mut batch, line, load.step)?;
+            let times = (0..).map(|i| i * step);
+            batches.push(&line.labels, times.zip(&line.points));
+        }
+        if load.with_nhcb {
+            for NativeSeries { labels, histograms } in nhcb::convert(&load.series)? {
+                let point = |(at, histogram)| {
+                    let t = step * Timestamp::try_from(at).unwrap_or(Timestamp::MAX);
+                    let histogram = Arc::new(histogram);
+                    (t, Point::Histogram(HistogramPoint { histogram, says_reset: false }))
+                };
+                let points: Vec<_> = histograms.into_iter().map(point).collect();
+                batches.push(&labels, points.iter().map(|(t, point)| (*t, point)));
             }
         }
-        let appended = self.store.append(&batch)?;
-        if let Some(rejected) = appended.rejected.first() {
-            bail!("sample {} was refused: {}", rejected.index, rejected.reason);
+        for batch in batches.all {
+            let appended = self.store.append(&batch)?;
+            let mut rejected = appended.rejected.iter().chain(&appended.rejected_histograms);
+            if let Some(rejected) = rejected.next() {
+                bail!("sample {} was refused: {}", rejected.index, rejected.reason);
+            }
+        }
+        for line in &load.series {
+            for (t, offset) in (0..).map(|i| i * step).zip(&line.start_offsets) {
+                let Some(offset) = offset else { continue };
+                if !(self.set_start)(&self.store, &line.labels, t, t + offset) {
+                    self.left_out.insert("start timestamps");
+                }
+            }
         }
         Ok(())
     }
@@ -233,20 +257,42 @@ impl<S: Store> Runner<'_, S> {
     }
 }
 
-fn push_points(batch: &mut Batch, line: &SeriesLine, step: Duration) -> Result<()> {
-    let step = Timestamp::try_from(step.as_millis())?;
-    let mut key: Option<SeriesKey> = None;
-    let mut t = 0;
-    for point in &line.points {
-        if let Point::Float(v) = *point {
-            match key {
-                Some(series) => batch.floats.push(model::FloatAppend { series, t, v }),
-                None => key = Some(batch.push_new(line.labels.clone(), t, v)),
+/// The samples of a load. Within a batch floats come before histograms, so where a histogram is followed by a float, another batch starts.
+#[derive(Default)]
+struct Batches {
+    all: Vec<Batch>,
+}
+
+impl Batches {
+    fn push<'p>(&mut self, labels: &Labels, points: impl Iterator<Item = (Timestamp, &'p Point)>) {
+        let (mut at, mut in_histograms) = (0, false);
+        let mut key: Option<(usize, SeriesKey)> = None;
+        for (t, point) in points {
+            let is_histogram = match point {
+                Point::Omitted => continue,
+                Point::Float(_) => false,
+                Point::Histogram(_) => true,
+            };
+            at += usize::from(in_histograms && !is_histogram);
+            in_histograms = is_histogram;
+            if at == self.all.len() {
+                self.all.push(Batch::new());
+            }
+            let batch = &mut self.all[at];
+            let series = match key {
+                Some((of, series)) if of == at => series,
+                _ => batch.introduce(labels.clone()),
+            };
+            key = Some((at, series));
+            match point {
+                Point::Omitted => {}
+                Point::Float(v) => batch.floats.push(model::FloatAppend { series, t, v: *v }),
+                Point::Histogram(point) => {
+                    batch.push_histogram(series, t, FloatHistogram::clone(&point.histogram));
+                }
             }
         }
-        t += step;
     }
-    Ok(())
 }
 
 /// The result, if one is expected and there; `None` if the expected error is.
@@ -279,6 +325,7 @@ fn depends_on_query_range(query: &str) -> bool {
 }
 
 fn sample_at(series: &MatrixSeries, t: Timestamp) -> Option<VectorSample> {
-    let sample = series.samples.iter().find(|sample| sample.t == t)?;
-    Some(VectorSample { labels: series.labels.clone(), sample })
+    let row = series.samples.times().binary_search(&t).ok()?;
+    let (sample, histogram) = (series.samples.get(row)?, series.samples.histogram(row).cloned());
+    Some(VectorSample { labels: series.labels.clone(), sample, histogram })
 }

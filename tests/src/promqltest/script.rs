@@ -228,7 +228,7 @@ impl<'t> Lines<'t> {
             with_nhcb: parts.get(1).is_some(),
             series: Vec::new(),
         };
-        let mut start_times: Option<(Labels, usize)> = None;
+        let mut start_times: Option<(Labels, Vec<Option<i64>>)> = None;
         while let Some(line) = self.next_in_block() {
             if let Some(found) = parse_start_times(line)? {
                 ensure!(start_times.is_none(), "start timestamps without samples before");
@@ -236,10 +236,11 @@ impl<'t> Lines<'t> {
                 continue;
             }
             let mut series = SeriesLine::parse(line)?;
-            if let Some((labels, count)) = start_times.take() {
+            if let Some((labels, offsets)) = start_times.take() {
                 ensure!(labels == series.labels, "start timestamps of another series before");
+                let count = offsets.len();
                 ensure!(count == series.points.len(), "{count} start timestamps before");
-                series.has_start_times = true;
+                series.start_offsets = offsets;
             }
             replace_or_push(&mut load.series, series);
         }

@@ -4,6 +4,8 @@ use anyhow::{Context, Result, bail, ensure};
 use model::{Labels, stale_marker};
 use promql::parse::parse_series;
 
+use super::histogram::HistogramPoint;
+
 /// Most points that one repetition (`1x…`) may stand for.
 const REPEAT_MAX: u32 = 1_000_000;
 
@@ -14,19 +16,19 @@ pub struct SeriesLine {
     pub labels: Labels,
     /// One point per step, from the start of the load or of the evaluated range.
     pub points: Vec<Point>,
-    /// Whether a line of start timestamps belongs to it.
-    pub has_start_times: bool,
+    /// Milliseconds from each point to its start timestamp, where one is given; empty without a line of start timestamps.
+    pub start_offsets: Vec<Option<i64>>,
 }
 
 /// What a series has at one step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Point {
     /// Nothing.
     Omitted,
     /// A float sample, perhaps the staleness marker.
     Float(f64),
     /// A native histogram.
-    Histogram,
+    Histogram(HistogramPoint),
 }
 
 impl SeriesLine {
@@ -36,13 +38,7 @@ impl SeriesLine {
     /// Says which part of the text is malformed.
     pub fn parse(text: &str) -> Result<Self> {
         let (labels, rest) = split_metric(text.trim())?;
-        Ok(Self { labels, points: parse_points(rest)?, has_start_times: false })
-    }
-
-    /// Whether native histograms are among the points.
-    #[must_use]
-    pub fn has_histograms(&self) -> bool {
-        self.points.contains(&Point::Histogram)
+        Ok(Self { labels, points: parse_points(rest)?, start_offsets: Vec::new() })
     }
 }
 
@@ -94,12 +90,17 @@ fn split_item<'t>(item: &'t str, points: &mut Vec<Point>) -> Result<&'t str> {
         return Ok(rest);
     }
     if item.starts_with("{{") {
-        let mut rest = split_histogram(item)?;
-        if let Some(delta) = rest.strip_prefix(['+', '-']) {
-            rest = split_histogram(delta)?;
+        let (first, mut rest) = split_histogram(item)?;
+        let mut delta = None;
+        let subtract = rest.starts_with('-');
+        if let Some(text) = rest.strip_prefix(['+', '-']) {
+            let (of_text, after) = split_histogram(text)?;
+            (delta, rest) = (Some(of_text), after);
         }
         let (count, rest) = split_repeat(rest)?;
-        extend(points, count.unwrap_or(0) + 1, |_| Point::Histogram);
+        let delta = delta.as_ref().map(|delta| (delta, subtract));
+        let all = first.repeat(delta, count.unwrap_or(0))?;
+        points.extend(all.into_iter().map(Point::Histogram));
         return Ok(rest);
     }
     let (mut value, rest) = split_value(item)?;
@@ -158,40 +159,54 @@ fn split_repeat(text: &str) -> Result<(Option<u32>, &str)> {
     Ok((Some(count), &rest[digits..]))
 }
 
-/// Takes `{{…}}` off the front; what is inside is not looked at.
-fn split_histogram(text: &str) -> Result<&str> {
+/// Takes `{{…}}` off the front.
+fn split_histogram(text: &str) -> Result<(HistogramPoint, &str)> {
     let inside = text.strip_prefix("{{").context("a histogram is expected")?;
-    Ok(inside.split_once("}}").context("a histogram lacks `}}`")?.1)
+    let (inside, rest) = inside.split_once("}}").context("a histogram lacks `}}`")?;
+    Ok((HistogramPoint::parse(inside)?, rest))
 }
 
-/// Reads a line `series@st …`: the series, and how many start timestamps stand for its points.
+/// Reads a line `series@st …`: the series, and for each of its points the distance to the start timestamp in milliseconds, if there
+/// is one.
 ///
 /// Returns `None` when it is another kind of line.
-pub(super) fn parse_start_times(line: &str) -> Result<Option<(Labels, usize)>> {
+pub(super) fn parse_start_times(line: &str) -> Result<Option<(Labels, Vec<Option<i64>>)>> {
     let Some((metric, items)) = line.split_once([' ', '\t']) else { return Ok(None) };
     let Some(metric) = metric.strip_suffix("@st") else { return Ok(None) };
     let (labels, rest) = split_metric(metric)?;
     ensure!(rest.is_empty(), "unexpected {rest:?} before @st");
-    let mut count = 0;
+    let mut offsets = Vec::new();
     for item in items.split_whitespace() {
-        count += start_time_count(item).with_context(|| format!("at {item:?}"))?;
+        push_start_times(item, &mut offsets).with_context(|| format!("at {item:?}"))?;
     }
-    Ok(Some((labels, count)))
+    Ok(Some((labels, offsets)))
 }
 
-/// How many points `_`, `_xN`, `-1m`, `-1mxN` or `-1m+5sxN` stands for.
-fn start_time_count(item: &str) -> Result<usize> {
-    let (offsets, repeat) = item.split_at(item.find('x').unwrap_or(item.len()));
+/// Reads `_`, `_xN`, `-1m`, `-1mxN` or `-1m+5sxN`.
+fn push_start_times(item: &str, offsets: &mut Vec<Option<i64>>) -> Result<()> {
+    let (durations, repeat) = item.split_at(item.find('x').unwrap_or(item.len()));
     let (count, rest) = split_repeat(repeat)?;
     ensure!(rest.is_empty(), "unexpected {rest:?}");
-    if offsets == "_" {
-        return Ok(count.unwrap_or(1) as usize);
+    if durations == "_" {
+        offsets.extend((0..count.unwrap_or(1)).map(|_| None));
+        return Ok(());
     }
-    let unsigned = offsets.trim_start_matches(['+', '-']);
-    for offset in unsigned.splitn(2, ['+', '-']) {
-        model::parse_duration(offset)?;
+    let delta_at = durations[1..].find(['+', '-']).map_or(durations.len(), |at| at + 1);
+    let (first, delta) = durations.split_at(delta_at);
+    let mut offset = parse_offset(first)?;
+    let delta = if delta.is_empty() { 0 } else { parse_offset(delta)? };
+    for _ in 0..=count.unwrap_or(0) {
+        offsets.push(Some(offset));
+        offset += delta;
     }
-    Ok(count.unwrap_or(0) as usize + 1)
+    Ok(())
+}
+
+/// A duration with or without a sign, in milliseconds.
+fn parse_offset(text: &str) -> Result<i64> {
+    let unsigned = text.trim_start_matches(['+', '-']);
+    let ms = i64::try_from(model::parse_duration(unsigned)?.as_millis())?;
+    Ok(if text.starts_with('-') { -ms } else { ms })
 }
 
 #[cfg(test)]
@@ -209,7 +224,7 @@ mod tests {
         let bits = |points: &[Point]| -> Vec<Option<u64>> {
             let bits = |point: &Point| match point {
                 Point::Float(v) => Some(v.to_bits()),
-                Point::Omitted | Point::Histogram => None,
+                Point::Omitted | Point::Histogram(_) => None,
             };
             points.iter().map(bits).collect()
         };
@@ -252,19 +267,31 @@ mod tests {
     }
 
     #[test]
-    fn histograms_are_counted() {
+    fn histograms_repeat() {
         let line = SeriesLine::parse("m {{}}x2 {{count:1}}+{{count:1 sum:2}}x3 1").unwrap();
-        assert_eq!(line.points.iter().filter(|p| **p == Point::Histogram).count(), 7);
-        assert!(line.has_histograms());
+        let counts: Vec<Option<f64>> = line
+            .points
+            .iter()
+            .map(|point| match point {
+                Point::Histogram(point) => Some(point.histogram.count),
+                _ => None,
+            })
+            .collect();
+        let expected = [0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0].map(Some);
+        assert_eq!((&counts[..7], counts[7]), (&expected[..], None));
     }
 
     #[test]
-    fn start_times_are_counted() {
-        for (line, count) in
-            [("m@st _ _x2 -1m", 4), ("m@st -1mx2", 3), ("m@st -1m+5sx2 0s", 4), ("m@st 0x1", 2)]
-        {
+    fn start_times() {
+        let minute = 60_000;
+        for (line, expected) in [
+            ("m@st _ _x2 -1m", vec![None, None, None, Some(-minute)]),
+            ("m@st -1mx2", vec![Some(-minute); 3]),
+            ("m@st -1m+5sx1 0s", vec![Some(-minute), Some(-minute + 5000), Some(0)]),
+            ("m@st 0-1msx1", vec![Some(0), Some(-1)]),
+        ] {
             let (labels, found) = parse_start_times(line).unwrap().unwrap();
-            assert_eq!((labels.metric_name(), found), ("m", count), "{line}");
+            assert_eq!((labels.metric_name(), found), ("m", expected), "{line}");
         }
         assert!(parse_start_times("m 1 2").unwrap().is_none());
         assert!(parse_start_times("m@st 1q").is_err());

@@ -4,6 +4,7 @@
 //! are added in the order in which series come, since floating-point sums depend on it. Those that choose among series ([`pick`]) hold all rows.
 
 mod pick;
+mod sums;
 mod values;
 
 use std::collections::HashMap;
@@ -11,12 +12,13 @@ use std::collections::HashMap;
 use model::{Charge, Labels, METRIC_NAME};
 
 use super::annotations::Annotation;
-use super::block::{ABSENT, Series, Sink, is_present};
+use super::block::{ABSENT, Series, Sink, entry_bytes, is_present};
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
 use super::kahan::{KahanMean, KahanSum};
 use super::plan::{Aggregation, Grouping, Parameter};
 use super::quantile::quantile;
+use super::row::Row;
 use super::scalar::ScalarRow;
 use super::steps::Steps;
 use crate::ast::AggregateOp;
@@ -32,20 +34,8 @@ pub(super) fn stream(
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
     match aggregation.op {
-        AggregateOp::Sum => fold(
-            evaluator,
-            aggregation,
-            steps,
-            sink,
-            KahanSum::new,
-            |sum, v| *sum = sum.plus(v),
-            |sum| sum.total(),
-        ),
-        AggregateOp::Avg => {
-            fold(evaluator, aggregation, steps, sink, KahanMean::new, KahanMean::add, |mean| {
-                mean.mean()
-            })
-        }
+        AggregateOp::Sum => sums::stream::<KahanSum>(evaluator, aggregation, steps, sink),
+        AggregateOp::Avg => sums::stream::<KahanMean>(evaluator, aggregation, steps, sink),
         AggregateOp::Count => fold(
             evaluator,
             aggregation,
@@ -137,16 +127,22 @@ struct Groups {
 
 impl Groups {
     /// The group of `series`; a new one is the last.
-    fn of(&mut self, series: &Series, grouping: &Grouping<'_>) -> usize {
+    fn of(
+        &mut self,
+        series: &Series,
+        grouping: &Grouping<'_>,
+        charge: &mut Charge,
+    ) -> Result<usize, QueryFailure> {
         let labels = group_labels(&series.labels, grouping);
         let next = self.series.len();
         let group = *self.by_labels.entry(labels.clone()).or_insert(next);
         if group == next {
+            charge.grow(size_of::<Series>() + entry_bytes(&labels))?;
             self.series.push(Series::new(labels));
         }
         // A group has lost its name when one of its series has.
         self.series[group].drop_name |= series.drop_name;
-        group
+        Ok(group)
     }
 }
 
@@ -170,10 +166,15 @@ impl<A> Cells<A> {
         series: &Series,
         grouping: &Grouping<'_>,
     ) -> Result<&mut [Option<A>], QueryFailure> {
-        let group = self.groups.of(series, grouping);
+        let group = self.groups.of(series, grouping, &mut self.charge)?;
+        self.row_of(group)
+    }
+
+    /// The cells of a group, which may be new.
+    fn row_of(&mut self, group: usize) -> Result<&mut [Option<A>], QueryFailure> {
         let start = group * self.width;
         if start == self.cells.len() {
-            self.charge.grow(self.width * size_of::<Option<A>>() + size_of::<Series>())?;
+            self.charge.grow(self.width * size_of::<Option<A>>())?;
             self.cells.resize_with(start + self.width, || None);
         }
         Ok(&mut self.cells[start..][..self.width])
@@ -193,15 +194,25 @@ impl<A> Cells<A> {
             for (step, (out, cell)) in out.iter_mut().zip(cells).enumerate() {
                 *out = cell.as_mut().map_or(ABSENT, |cell| value(cell, step));
             }
-            if evaluator.hold_row(&out)? > 0 {
-                sink(series, &mut out)?;
+            let row = Row::of(&mut out);
+            if evaluator.hold_row(row.view())? > 0 {
+                sink(series, row)?;
             }
         }
         Ok(())
     }
 }
 
-/// Folds the samples of each group at each step.
+/// Leaves out the histograms of a row, for aggregations that have no meaning for them.
+fn ignore_histograms(evaluator: &Evaluator<'_>, aggregation: &Aggregation<'_>, row: &mut Row<'_>) {
+    if !row.histograms.is_empty() {
+        let name = Annotation::IgnoredInAggregation(aggregation.op.as_str());
+        evaluator.annotate(&name, aggregation.input_span);
+        row.remove_histograms();
+    }
+}
+
+/// Folds the samples of each group at each step. Only `count` and `group` look at histograms, and only at whether they are there.
 fn fold<A>(
     evaluator: &Evaluator<'_>,
     aggregation: &Aggregation<'_>,
@@ -213,9 +224,13 @@ fn fold<A>(
 ) -> Result<(), QueryFailure> {
     let mut cells = Cells::new(evaluator, steps)?;
     let before = evaluator.samples.held();
-    evaluator.stream(&aggregation.input, steps, &mut |series, row| {
+    let counts = matches!(aggregation.op, AggregateOp::Count | AggregateOp::Group);
+    evaluator.stream(&aggregation.input, steps, &mut |series, mut row| {
+        if !counts {
+            ignore_histograms(evaluator, aggregation, &mut row);
+        }
         let cells = cells.row(&series, &aggregation.grouping)?;
-        for (cell, &v) in cells.iter_mut().zip(&*row) {
+        for (cell, &v) in cells.iter_mut().zip(&*row.values) {
             if is_present(v) {
                 match cell {
                     Some(so_far) => add(so_far, v),
@@ -271,10 +286,11 @@ fn stream_quantile(
     let mut cells: Cells<Vec<f64>> = Cells::new(evaluator, steps)?;
     let mut held = evaluator.context.budget.charge(0)?;
     let before = evaluator.samples.held();
-    evaluator.stream(&aggregation.input, steps, &mut |series, row| {
-        held.grow(size_of_val(&*row))?;
+    evaluator.stream(&aggregation.input, steps, &mut |series, mut row| {
+        ignore_histograms(evaluator, aggregation, &mut row);
+        held.grow(size_of_val(&*row.values))?;
         let cells = cells.row(&series, &aggregation.grouping)?;
-        for (cell, &v) in cells.iter_mut().zip(&*row) {
+        for (cell, &v) in cells.iter_mut().zip(&*row.values) {
             if is_present(v) {
                 cell.get_or_insert_default().push(v);
             }

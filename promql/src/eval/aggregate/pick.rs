@@ -4,6 +4,9 @@
 //! moves its elements as Go's `container/heap` does, because that decides which of several equal values stay
 //! and in which order an instant query's answer has them.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use model::{Charge, Labels};
 use xxhash_rust::xxh64::xxh64;
 
@@ -14,6 +17,7 @@ use crate::eval::block::{Block, Series, Sink, is_present};
 use crate::eval::evaluator::Evaluator;
 use crate::eval::failure::{ExecutionError, QueryFailure};
 use crate::eval::plan::Aggregation;
+use crate::eval::row::{Histograms, Row};
 use crate::eval::scalar::ScalarRow;
 use crate::eval::steps::Steps;
 
@@ -47,7 +51,7 @@ pub(super) fn stream(
     for index in 0..chosen.len() {
         let series = chosen.series(index).clone();
         evaluator.hold_row(chosen.row(index))?;
-        sink(series, chosen.row_mut(index))?;
+        sink(series, chosen.take_row(index))?;
     }
     Ok(())
 }
@@ -103,44 +107,67 @@ struct Candidate {
 
 /// What has been chosen so far.
 struct Choice<'p> {
+    evaluator: &'p Evaluator<'p>,
     aggregation: &'p Aggregation<'p>,
     groups: Groups,
     series: Vec<Series>,
     /// By group and step.
     heaps: Vec<Vec<Candidate>>,
+    /// Of those series that have any and may be chosen for them.
+    histograms: HashMap<usize, Histograms>,
     width: usize,
     charge: Charge,
 }
 
 impl<'p> Choice<'p> {
     fn new(
-        evaluator: &Evaluator<'_>,
+        evaluator: &'p Evaluator<'p>,
         aggregation: &'p Aggregation<'p>,
         steps: Steps,
     ) -> Result<Self, QueryFailure> {
         let charge = evaluator.context.budget.charge(0)?;
-        let (groups, series, heaps) = (Groups::default(), Vec::new(), Vec::new());
-        Ok(Self { aggregation, groups, series, heaps, width: steps.count, charge })
+        Ok(Self {
+            evaluator,
+            aggregation,
+            groups: Groups::default(),
+            series: Vec::new(),
+            heaps: Vec::new(),
+            histograms: HashMap::new(),
+            width: steps.count,
+            charge,
+        })
     }
 
     /// Considers the samples of a series.
     fn offer(
         &mut self,
         series: Series,
-        row: &[f64],
+        mut row: Row<'_>,
         limit: &ScalarRow,
     ) -> Result<(), QueryFailure> {
-        let group = self.groups.of(&series, &self.aggregation.grouping);
+        let group = self.groups.of(&series, &self.aggregation.grouping, &mut self.charge)?;
         let start = group * self.width;
         if start == self.heaps.len() {
             self.charge.grow(self.width * size_of::<Vec<Candidate>>())?;
             self.heaps.resize_with(start + self.width, Vec::new);
         }
         let op = self.aggregation.op;
+        if matches!(op, AggregateOp::Topk | AggregateOp::Bottomk) && !row.histograms.is_empty() {
+            let asked_for = row.histograms.iter().any(|(step, _)| count(limit.at(step)) > 0);
+            if asked_for {
+                let name = Annotation::IgnoredInAggregation(op.as_str());
+                self.evaluator.annotate(&name, self.aggregation.span);
+            }
+            row.remove_histograms();
+        }
+        // Prometheus's heap sees a zero where there is a histogram.
+        for (step, _) in row.histograms.iter() {
+            row.values[step] = 0.0;
+        }
         let offset = if op == AggregateOp::LimitRatio { hash_ratio(&series.labels) } else { 0.0 };
         let mut added = 0;
         let heaps = &mut self.heaps[start..][..self.width];
-        for (step, (heap, &value)) in heaps.iter_mut().zip(row).enumerate() {
+        for (step, (heap, &value)) in heaps.iter_mut().zip(&*row.values).enumerate() {
             if !is_present(value) {
                 continue;
             }
@@ -162,7 +189,11 @@ impl<'p> Choice<'p> {
             }
             added += heap.len() - before;
         }
-        let series_bytes = size_of::<Series>() + series.labels.packed_bytes();
+        let mut series_bytes = size_of::<Series>() + series.labels.packed_bytes();
+        if added > 0 && !row.histograms.is_empty() {
+            series_bytes += row.histograms.bytes();
+            self.histograms.insert(self.series.len(), row.histograms);
+        }
         self.charge.grow(added * size_of::<Candidate>() + series_bytes)?;
         self.series.push(series);
         Ok(())
@@ -175,7 +206,7 @@ impl<'p> Choice<'p> {
         steps: Steps,
     ) -> Result<Block, QueryFailure> {
         let mut chosen = Block::new(steps.count, evaluator.context)?;
-        let absent = evaluator.empty_row(steps)?;
+        let mut absent = evaluator.empty_row(steps)?;
         let mut rows: Vec<Option<usize>> = vec![None; self.series.len()];
         for step in 0..self.width {
             evaluator.context.check()?;
@@ -190,11 +221,17 @@ impl<'p> Choice<'p> {
                     let row = match rows[candidate.series] {
                         Some(row) => row,
                         None => {
-                            chosen.push(self.series[candidate.series].clone(), &absent)?;
+                            let series = self.series[candidate.series].clone();
+                            chosen.push(series, Row::of(&mut absent))?;
                             *rows[candidate.series].insert(chosen.len() - 1)
                         }
                     };
-                    chosen.row_mut(row)[step] = candidate.value;
+                    chosen.values_mut(row)[step] = candidate.value;
+                    if let Some(all) = self.histograms.get(&candidate.series)
+                        && let Some(histogram) = all.get(step)
+                    {
+                        chosen.set_histogram(row, step, Arc::clone(histogram));
+                    }
                 }
             }
         }
@@ -350,7 +387,7 @@ mod tests {
         assert_eq!(best(&values, 2, is_less), [2, 3]);
         assert_eq!(best(&values, 9, is_less), [2, 3, 0, 4, 1]);
         assert_eq!(best(&values, 2, is_more), [4, 0]);
-        assert_eq!(best(&values, 0, is_less), []);
+        assert!(best(&values, 0, is_less).is_empty());
         assert_eq!(best(&[NAN, 1.0], 1, is_less), [1]);
         assert_eq!(best(&[NAN, NAN], 1, is_less), [0]);
     }

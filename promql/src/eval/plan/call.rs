@@ -2,16 +2,18 @@
 
 use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, TimeRange};
 
-use super::planner::{Planned, Planner, constant, mistyped, push, text, unsupported};
+use super::planner::{HistogramUse, Planned, Planner, constant, mistyped, push, text, unsupported};
 use super::{
-    Histogram, HistogramFunction, Map, Names, ScalarPlan, Selector, Sorting, Source, Stage,
-    VectorPlan, Window, WindowFunction,
+    Histogram, HistogramFunction, Info, Look, Map, Names, ScalarPlan, Selector, Sorting, Source,
+    Stage, VectorPlan, Window, WindowFunction,
 };
-use crate::ast::{Call, Expr, Span, ValueType};
+use crate::ast::{Call, Expr, RangeExtension, Span, TimeModifiers, ValueType};
 use crate::eval::dates::DatePart;
 use crate::eval::failure::ExecutionError;
 use crate::eval::failure::QueryFailure;
+use crate::eval::moments;
 use crate::eval::relabel::Relabel;
+use crate::go_math;
 
 /// Functions whose results vary with the evaluation time although their arguments do not.
 const VARYING: [&str; 11] = [
@@ -191,12 +193,32 @@ impl Planner<'_> {
         times: TimeRange,
     ) -> Result<Planned<VectorPlan<'q>>, QueryFailure> {
         let name = call.function.name;
+        let this = match name {
+            "histogram_count" | "histogram_sum" | "histogram_avg" => HistogramUse::Stats,
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
+                HistogramUse::Buckets
+            }
+            _ => HistogramUse::Any,
+        };
+        self.within(this, |planner| planner.vector_call_of(name, call, times))
+    }
+
+    fn vector_call_of<'q>(
+        &mut self,
+        name: &str,
+        call: &'q Call,
+        times: TimeRange,
+    ) -> Result<Planned<VectorPlan<'q>>, QueryFailure> {
         if name == "timestamp"
             && let Some(Expr::Vector(selector)) = call.args.first().map(Expr::unwrap_parens)
         {
             let selector = self.selector(selector, times, self.context.lookback)?;
-            return Ok(self.timestamps(selector));
+            return Ok(self.timestamps(selector, VectorPlan::Timestamps(selector)));
         }
+        if name == "start_timestamp" {
+            return self.start_timestamps(call, times);
+        }
+        check_extensions(name, &call.args)?;
         let mut arguments = self.arguments(call, times)?;
         if let Some(function) = window_function(name) {
             return self.window(function, arguments);
@@ -207,6 +229,10 @@ impl Planner<'_> {
         if let Some(function) = elementwise(name) {
             let (input, _) = arguments.vector()?;
             return Ok(arguments.planned(self.push_map(input, Map::Function(function))));
+        }
+        if let Some(function) = moments::of_histogram(name) {
+            let (input, _) = arguments.vector()?;
+            return Ok(arguments.planned(self.push_map(input, Map::OfHistogram(function))));
         }
         let plan = match name {
             "round" | "clamp" | "clamp_min" | "clamp_max" | "timestamp" => {
@@ -244,16 +270,92 @@ impl Planner<'_> {
             "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
                 VectorPlan::Histogram(Box::new(histogram(name, &mut arguments)?))
             }
+            "info" => {
+                let input = arguments.vector()?.0;
+                VectorPlan::Info(Box::new(self.info(call, input, times)?))
+            }
             name => return unsupported(format!("the function {name}()"), call.span),
         };
         Ok(arguments.planned(plan))
     }
 
-    /// `timestamp` of a selector.
-    fn timestamps<'q>(&self, selector: Selector<'q>) -> Planned<VectorPlan<'q>> {
+    fn info<'q>(
+        &mut self,
+        call: &'q Call,
+        input: VectorPlan<'q>,
+        times: TimeRange,
+    ) -> Result<Info<'q>, QueryFailure> {
+        let matchers: &[Matcher] = match call.args.get(1).map(Expr::unwrap_parens) {
+            Some(Expr::Vector(selector)) => &selector.matchers,
+            _ => &[],
+        };
+        let (names, data): (Vec<_>, Vec<_>) =
+            matchers.iter().partition(|matcher| matcher.name() == METRIC_NAME);
+        let look = match call.args.first() {
+            Some(expr) => self.reference_time(expr)?,
+            None => Look { offset: 0, at: None },
+        };
+        let back = self.context.lookback;
+        let (first, last) = (look.from(times.min), look.from(times.max));
+        self.extend_bounds(TimeRange::new(first.saturating_sub(back).saturating_add(1), last));
+        Ok(Info { input, names: info_names(&names), data, look })
+    }
+
+    /// The time that the first selector in `expr` looks at: its own and that of the subqueries around it, up to the one that fixes it.
+    fn reference_time(&self, expr: &Expr) -> Result<Look, QueryFailure> {
+        // Subqueries met so far, each with the one around it.
+        let mut around: Vec<(&TimeModifiers, Option<usize>)> = Vec::new();
+        let mut waiting = vec![(expr, None)];
+        while let Some((expr, inside)) = waiting.pop() {
+            let (time, mut inside) = match expr {
+                Expr::Vector(selector) => (&selector.time, inside),
+                Expr::Matrix(selector) => (&selector.vector.time, inside),
+                Expr::Subquery(subquery) => {
+                    around.push((&subquery.time, inside));
+                    waiting.push((&subquery.expr, Some(around.len() - 1)));
+                    continue;
+                }
+                _ => {
+                    waiting.extend(expr.children().rev().map(|child| (child, inside)));
+                    continue;
+                }
+            };
+            let mut look = self.look(time)?;
+            while let (None, Some(at)) = (look.at, inside) {
+                let (time, outer) = around[at];
+                let further = self.look(time)?;
+                look.offset = look.offset.saturating_add(further.offset);
+                look.at = further.at;
+                inside = outer;
+            }
+            return Ok(look);
+        }
+        Ok(Look { offset: 0, at: None })
+    }
+
+    /// `start_timestamp`: of a selector; other expressions have none.
+    fn start_timestamps<'q>(
+        &mut self,
+        call: &'q Call,
+        times: TimeRange,
+    ) -> Result<Planned<VectorPlan<'q>>, QueryFailure> {
+        if let Some(Expr::Vector(selector)) = call.args.first().map(Expr::unwrap_parens) {
+            let selector = self.selector(selector, times, self.context.lookback)?;
+            return Ok(self.timestamps(selector, VectorPlan::StartTimestamps(selector)));
+        }
+        let mut arguments = self.arguments(call, times)?;
+        let input = Box::new(arguments.vector()?.0);
+        Ok(arguments.planned(VectorPlan::Nothing(input)))
+    }
+
+    /// `timestamp` or `start_timestamp` of a selector, given its `plan`.
+    fn timestamps<'q>(
+        &self,
+        selector: Selector<'q>,
+        plan: VectorPlan<'q>,
+    ) -> Planned<VectorPlan<'q>> {
         let fixed = selector.look.at.is_some();
         let collides = !self.context.delayed_names && selector.names() == Names::Mixed;
-        let plan = VectorPlan::Timestamps(selector);
         let plan = if collides { push(plan, Stage::Distinct) } else { plan };
         Planned { plan, invariant: fixed, wrap: fixed }
     }
@@ -286,6 +388,38 @@ impl Planner<'_> {
         let window = Window { function, source, parameters, may_collide };
         Ok(arguments.planned(VectorPlan::Window(Box::new(window))))
     }
+}
+
+/// The conditions on the names of info metrics. If they only say what is not wanted, the name ends as those of info metrics do.
+fn info_names(given: &[&Matcher]) -> Vec<Matcher> {
+    let mut names: Vec<Matcher> = given.iter().map(|matcher| (*matcher).clone()).collect();
+    if names.is_empty() {
+        names.push(Matcher::equal(METRIC_NAME, "target_info"));
+    } else if names.iter().all(Matcher::is_negative) {
+        let info = Matcher::new(METRIC_NAME, MatchOp::Regex, ".+_info");
+        names.insert(0, info.expect("a constant"));
+    }
+    names
+}
+
+/// Only functions of how a series changes can look beyond the window.
+fn check_extensions(name: &str, args: &[Expr]) -> Result<(), ExecutionError> {
+    const ANCHORED: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
+    const SMOOTHED: [&str; 3] = ["delta", "increase", "rate"];
+    for arg in args {
+        let Expr::Matrix(selector) = arg.unwrap_parens() else { continue };
+        let Some(extension) = selector.vector.extension else { continue };
+        let allowed: &'static [&'static str] = match extension {
+            RangeExtension::Anchored => &ANCHORED,
+            RangeExtension::Smoothed => &SMOOTHED,
+        };
+        if !allowed.contains(&name) {
+            let function = String::from(name);
+            let (modifier, allowed) = (extension.as_str(), allowed.join(", "));
+            return Err(ExecutionError::ExtensionFunction { modifier, allowed, function });
+        }
+    }
+    Ok(())
 }
 
 /// A label that is written may not have a name that is not UTF-8.
@@ -373,23 +507,23 @@ fn elementwise(name: &str) -> Option<fn(f64) -> f64> {
         "abs" => f64::abs,
         "ceil" => f64::ceil,
         "floor" => f64::floor,
-        "exp" => f64::exp,
+        "exp" => go_math::exp,
         "sqrt" => f64::sqrt,
-        "ln" => f64::ln,
-        "log2" => f64::log2,
-        "log10" => f64::log10,
-        "sin" => f64::sin,
-        "cos" => f64::cos,
-        "tan" => f64::tan,
-        "asin" => f64::asin,
-        "acos" => f64::acos,
-        "atan" => f64::atan,
-        "sinh" => f64::sinh,
-        "cosh" => f64::cosh,
-        "tanh" => f64::tanh,
-        "asinh" => f64::asinh,
-        "acosh" => f64::acosh,
-        "atanh" => f64::atanh,
+        "ln" => go_math::ln,
+        "log2" => go_math::log2,
+        "log10" => go_math::log10,
+        "sin" => go_math::sin,
+        "cos" => go_math::cos,
+        "tan" => go_math::tan,
+        "asin" => go_math::asin,
+        "acos" => go_math::acos,
+        "atan" => go_math::atan,
+        "sinh" => go_math::sinh,
+        "cosh" => go_math::cosh,
+        "tanh" => go_math::tanh,
+        "asinh" => go_math::asinh,
+        "acosh" => go_math::acosh,
+        "atanh" => go_math::atanh,
         "rad" => |v| v * std::f64::consts::PI / 180.0,
         "deg" => |v| v * 180.0 / std::f64::consts::PI,
         "sgn" => |v| {

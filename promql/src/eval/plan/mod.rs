@@ -9,11 +9,11 @@ mod call;
 mod duration;
 mod planner;
 
-use model::{Labels, Matcher, Timestamp};
+use model::{FloatHistogram, Labels, Matcher, Timestamp};
 
 use super::dates::DatePart;
 use super::relabel::Relabel;
-use crate::ast::{AggregateOp, BinaryOp, Span, VectorMatching};
+use crate::ast::{AggregateOp, BinaryOp, RangeExtension, Span, VectorMatching};
 
 pub(super) use planner::{PlanContext, plan};
 
@@ -58,6 +58,12 @@ pub(super) enum VectorPlan<'q> {
     Selector(Selector<'q>),
     /// `timestamp(up)`: the samples' own times.
     Timestamps(Selector<'q>),
+    /// `start_timestamp(up)`
+    StartTimestamps(Selector<'q>),
+    /// `up smoothed`
+    Smoothed(Selector<'q>),
+    /// No series, whatever those of the operand are.
+    Nothing(Box<VectorPlan<'q>>),
     /// `rate(x[5m])`
     Window(Box<Window<'q>>),
     /// `absent_over_time(x[5m])`
@@ -69,7 +75,7 @@ pub(super) enum VectorPlan<'q> {
     /// `hour()`: of the step's own time.
     Date(DatePart),
     /// A vector and what is done with it.
-    Pipeline(Box<VectorPlan<'q>>, Vec<Stage<'q>>),
+    Pipeline(Box<VectorPlan<'q>>, Stages<'q>),
     /// `sum(v)`
     Aggregate(Box<Aggregation<'q>>),
     /// `histogram_quantile(q, v)` and its relatives.
@@ -78,8 +84,43 @@ pub(super) enum VectorPlan<'q> {
     Sort(Box<VectorPlan<'q>>, Sorting<'q>, Span),
     /// `label_replace(v, …)`, `label_join(v, …)`
     Relabel(Box<VectorPlan<'q>>, Relabel<'q>),
+    /// `info(v)`
+    Info(Box<Info<'q>>),
     /// Evaluated at the first step, the same at all others.
     Once(Box<VectorPlan<'q>>),
+}
+
+/// Labels of info series are added.
+#[derive(Debug)]
+pub(super) struct Info<'q> {
+    pub(super) input: VectorPlan<'q>,
+    /// Which metrics are info metrics: conditions on the name.
+    pub(super) names: Vec<Matcher>,
+    /// Which labels are added, and which values they must have. All are if there is none.
+    pub(super) data: Vec<&'q Matcher>,
+    /// The time that info series are looked at.
+    pub(super) look: Look,
+}
+
+/// The steps of a pipeline, in order.
+#[derive(Debug)]
+pub(super) struct Stages<'q> {
+    /// The steps.
+    pub(super) list: Vec<Stage<'q>>,
+    /// What is known about the metric names of the result.
+    pub(super) names: Names,
+}
+
+impl<'q> Stages<'q> {
+    /// Adds a step.
+    pub(super) fn push(&mut self, stage: Stage<'q>) {
+        self.names = match &stage {
+            Stage::Map(map) if map.drops_name() => Names::Uniform,
+            Stage::Map(_) | Stage::Distinct => self.names,
+            Stage::Join(join) => join.names(self.names),
+        };
+        self.list.push(stage);
+    }
 }
 
 /// A step of a pipeline.
@@ -98,6 +139,8 @@ pub(super) enum Stage<'q> {
 pub(super) enum Map<'q> {
     /// `abs(v)`
     Function(fn(f64) -> f64),
+    /// `histogram_count(v)`
+    OfHistogram(fn(&FloatHistogram) -> f64),
     /// `-v`
     Negate,
     /// `round(v, to)`
@@ -120,6 +163,7 @@ impl Map<'_> {
                 operation.return_bool || super::arithmetic::changes_metric(operation.op)
             }
             Self::Function(_)
+            | Self::OfHistogram(_)
             | Self::Negate
             | Self::Round(_)
             | Self::Clamp(..)
@@ -156,6 +200,10 @@ pub(super) struct Selector<'q> {
     pub(super) matchers: &'q [Matcher],
     pub(super) look: Look,
     pub(super) span: Span,
+    /// Of histograms, only count and sum are asked for.
+    pub(super) stats_only: bool,
+    /// Samples outside of the window count.
+    pub(super) extension: Option<RangeExtension>,
 }
 
 /// Which time is looked at from a step.
@@ -201,6 +249,14 @@ pub(super) struct Subquery<'q> {
 }
 
 impl Source<'_> {
+    /// Whether samples outside of the window count.
+    pub(super) const fn extension(&self) -> Option<RangeExtension> {
+        match self {
+            Self::Selector { selector, .. } => selector.extension,
+            Self::Subquery(_) => None,
+        }
+    }
+
     /// Milliseconds that a window covers.
     pub(super) const fn range(&self) -> i64 {
         match self {
@@ -285,6 +341,10 @@ pub(super) struct Aggregation<'q> {
     pub(super) grouping: Grouping<'q>,
     /// Where the parameter stands.
     pub(super) parameter_span: Span,
+    /// Where the operand stands.
+    pub(super) input_span: Span,
+    /// Where the whole stands.
+    pub(super) span: Span,
 }
 
 /// The parameter of an aggregation.
@@ -304,7 +364,7 @@ pub(super) struct Grouping<'q> {
     pub(super) without: bool,
 }
 
-/// A function of classic histograms.
+/// A function of histograms, classic or native.
 #[derive(Debug)]
 pub(super) struct Histogram<'q> {
     pub(super) function: HistogramFunction<'q>,
@@ -312,7 +372,7 @@ pub(super) struct Histogram<'q> {
     pub(super) span: Span,
 }
 
-/// Functions of classic histograms.
+/// Functions of histograms, classic or native.
 #[derive(Debug)]
 pub(super) enum HistogramFunction<'q> {
     /// The quantile, and its position.
@@ -344,19 +404,16 @@ impl VectorPlan<'_> {
     /// What is known about the metric names of the result.
     pub(super) fn names(&self) -> Names {
         match self {
-            Self::Selector(selector) => selector.names(),
+            Self::Selector(selector) | Self::Smoothed(selector) => selector.names(),
             Self::Window(window) if window.function.keeps_name() => window.source.names(),
-            Self::Pipeline(input, stages) => {
-                stages.iter().fold(input.names(), |names, stage| match stage {
-                    Stage::Map(map) if map.drops_name() => Names::Uniform,
-                    Stage::Map(_) | Stage::Distinct => names,
-                    Stage::Join(join) => join.names(names),
-                })
-            }
+            Self::Pipeline(_, stages) => stages.names,
             Self::Aggregate(aggregation) => aggregation.names(),
             Self::Sort(input, ..) | Self::Once(input) => input.names(),
             Self::Relabel(..) => Names::Mixed,
+            Self::Info(info) => info.input.names(),
             Self::Timestamps(_)
+            | Self::StartTimestamps(_)
+            | Self::Nothing(_)
             | Self::Window(_)
             | Self::AbsentOverTime(..)
             | Self::Absent(..)

@@ -9,14 +9,15 @@ use model::{TimeRange, Timestamp};
 use super::duration::DurationContext;
 use super::{
     Aggregation, Grouping, Join, Look, Map, Names, Parameter, Plan, ScalarOperation, ScalarPlan,
-    Selector, Source, Stage, Subquery, VectorPlan,
+    Selector, Source, Stage, Stages, Subquery, VectorPlan,
 };
 use crate::ast::{
-    Aggregate, At, Binary, BinaryOp, Expr, MatrixSelector, Span, TimeModifiers, ValueType,
-    VectorSelector,
+    Aggregate, At, Binary, BinaryOp, Expr, MatrixSelector, RangeExtension, Span, TimeModifiers,
+    ValueType, VectorSelector,
 };
-use crate::eval::arithmetic;
 use crate::eval::failure::{ExecutionError, QueryFailure};
+use crate::eval::{arithmetic, extended};
+use crate::quote::{quoted, quoted_bytes};
 
 /// What planning depends on besides the expression.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +108,29 @@ pub(super) struct Planner<'c> {
     pub(super) context: &'c PlanContext,
     pub(super) durations: DurationContext,
     bounds: Option<TimeRange>,
+    pub(super) histogram_use: HistogramUse,
+}
+
+/// What is done with histograms that are selected, as far as is known from what encloses the selector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HistogramUse {
+    /// Anything.
+    Any,
+    /// Count and sum are read off: buckets need not be carried along.
+    Stats,
+    /// Buckets are read, or samples are left out, so that counter resets have to be looked for in buckets.
+    Buckets,
+}
+
+impl HistogramUse {
+    /// What is done within something that does `this` with its operand. The need for buckets prevails.
+    pub(super) fn within(self, this: Self) -> Self {
+        match (self, this) {
+            (Self::Buckets, _) | (_, Self::Buckets) => Self::Buckets,
+            (outer, Self::Any) => outer,
+            (_, Self::Stats) => Self::Stats,
+        }
+    }
 }
 
 impl<'c> Planner<'c> {
@@ -115,7 +139,21 @@ impl<'c> Planner<'c> {
         let range = context.end.saturating_sub(context.start);
         let durations =
             DurationContext { step: context.step as f64 / 1e3, range: range as f64 / 1e3 };
-        Self { context, durations, bounds: None }
+        let histogram_use = HistogramUse::Any;
+        Self { context, durations, bounds: None, histogram_use }
+    }
+
+    /// Plans a part with whose histograms `this` is done.
+    pub(super) fn within<T>(
+        &mut self,
+        this: HistogramUse,
+        plan: impl FnOnce(&mut Self) -> Result<T, QueryFailure>,
+    ) -> Result<T, QueryFailure> {
+        let outer = self.histogram_use;
+        self.histogram_use = outer.within(this);
+        let planned = plan(self);
+        self.histogram_use = outer;
+        planned
     }
 
     /// Plans an instant vector; `times` are those at which it is evaluated.
@@ -187,7 +225,11 @@ impl<'c> Planner<'c> {
     ) -> Result<Planned<VectorPlan<'q>>, QueryFailure> {
         let plan = self.selector(selector, times, self.context.lookback)?;
         let fixed = plan.look.at.is_some();
-        Ok(Planned { plan: VectorPlan::Selector(plan), invariant: fixed, wrap: fixed })
+        let plan = match plan.extension {
+            Some(RangeExtension::Smoothed) => VectorPlan::Smoothed(plan),
+            _ => VectorPlan::Selector(plan),
+        };
+        Ok(Planned { plan, invariant: fixed, wrap: fixed })
     }
 
     /// Plans a selector that reads `back` milliseconds up to each time, without the oldest.
@@ -197,22 +239,26 @@ impl<'c> Planner<'c> {
         times: TimeRange,
         back: i64,
     ) -> Result<Selector<'q>, QueryFailure> {
-        if let Some(extension) = selector.extension {
-            let what = format!("the {extension:?} modifier").to_lowercase();
-            return Err(QueryFailure::Unsupported { what, span: selector.span });
-        }
+        let extension = selector.extension;
+        let lookback = self.context.lookback;
+        let (back, ahead) = extended::reach(extension, back, lookback);
         let look = self.look(&selector.time)?;
         let (first, last) = (look.from(times.min), look.from(times.max));
-        self.extend_bounds(TimeRange::new(first.saturating_sub(back).saturating_add(1), last));
-        Ok(Selector { matchers: &selector.matchers, look, span: selector.span })
+        let (min, max) = (first.saturating_sub(back).saturating_add(1), last.saturating_add(ahead));
+        self.extend_bounds(TimeRange::new(min, max));
+        let stats_only = self.histogram_use == HistogramUse::Stats;
+        let (matchers, span) = (&selector.matchers, selector.span);
+        Ok(Selector { matchers, look, span, stats_only, extension })
     }
 
-    fn extend_bounds(&mut self, range: TimeRange) {
+    /// Notes that samples of a time range are read.
+    pub(super) fn extend_bounds(&mut self, range: TimeRange) {
         let bounds = self.bounds.get_or_insert(range);
         *bounds = TimeRange::new(bounds.min.min(range.min), bounds.max.max(range.max));
     }
 
-    fn look(&self, time: &TimeModifiers) -> Result<Look, QueryFailure> {
+    /// Which time is looked at.
+    pub(super) fn look(&self, time: &TimeModifiers) -> Result<Look, QueryFailure> {
         let offset = match &time.offset {
             Some(offset) => self.durations.signed(offset)?,
             None => 0,
@@ -248,7 +294,9 @@ impl<'c> Planner<'c> {
         };
         let range = self.durations.positive(&subquery.range)?;
         let first = look.from(times.min).saturating_sub(range);
-        let input = self.vector(&subquery.expr, TimeRange::new(first, look.from(times.max)))?;
+        let times = TimeRange::new(first, look.from(times.max));
+        let input =
+            self.within(HistogramUse::Buckets, |planner| planner.vector(&subquery.expr, times))?;
         // What does not vary is evaluated once, also where the subquery as a whole does not vary.
         let input = Planned { wrap: input.invariant, ..input }.settle();
         let invariant = look.at.is_some();
@@ -267,7 +315,11 @@ impl<'c> Planner<'c> {
             None => Parameter::None,
             Some(Expr::String(label)) => {
                 if label.value.is_empty() || label.bytes.is_some() {
-                    return Err(ExecutionError::LabelName(label.value.clone()).into());
+                    let quoted = match &label.bytes {
+                        Some(bytes) => quoted_bytes(bytes).to_string(),
+                        None => quoted(&label.value).to_string(),
+                    };
+                    return Err(ExecutionError::LabelName { quoted }.into());
                 }
                 if !aggregate.without {
                     labels.push(&label.value);
@@ -284,7 +336,9 @@ impl<'c> Planner<'c> {
         let input = self.vector(&aggregate.expr, times)?;
         // The parameter does not count: Prometheus looks at the operand alone.
         Ok(input.map(|input| {
-            let aggregation = Aggregation { op, input, parameter, grouping, parameter_span };
+            let (input_span, span) = (aggregate.expr.span(), aggregate.span);
+            let aggregation =
+                Aggregation { op, input, parameter, grouping, parameter_span, input_span, span };
             VectorPlan::Aggregate(Box::new(aggregation))
         }))
     }
@@ -311,23 +365,27 @@ impl<'c> Planner<'c> {
         times: TimeRange,
     ) -> Result<Planned<VectorPlan<'q>>, QueryFailure> {
         let (first, mut links) = left_spine(expr, ValueType::Vector);
+        // What is cut by the last cut, everything up to its right operand, needs its buckets.
+        let after_cuts = links.iter().take_while(|link| !arithmetic::trims(link.op)).count();
+        let cuts = if after_cuts < links.len() { HistogramUse::Buckets } else { HistogramUse::Any };
         let mut chain = if first.value_type() == ValueType::Scalar {
             // The spine starts with `scalar op vector`.
             let Some(link) = links.pop() else {
                 return Err(mistyped(first, ValueType::Vector));
             };
             let scalar = self.scalar(first, times)?;
-            let vector = self.vector(&link.right, times)?;
+            let vector = self.within(cuts, |planner| planner.vector(&link.right, times))?;
             self.with_scalar(vector, scalar, link, true)
         } else {
-            self.vector(first, times)?
+            self.within(cuts, |planner| planner.vector(first, times))?
         };
-        for link in links.into_iter().rev() {
+        while let Some(link) = links.pop() {
+            let this = if links.len() >= after_cuts { cuts } else { HistogramUse::Any };
             chain = if link.right.value_type() == ValueType::Scalar {
                 let scalar = self.scalar(&link.right, times)?;
                 self.with_scalar(chain, scalar, link, false)
             } else {
-                let right = self.vector(&link.right, times)?;
+                let right = self.within(this, |planner| planner.vector(&link.right, times))?;
                 join_vectors(chain, right, link)?
             };
         }
@@ -370,26 +428,37 @@ impl<'c> Planner<'c> {
 /// The operands of a chain: the leftmost, and the operators from the last to the first. The chain goes on
 /// to the left while the left operand is a binary expression of type `through`.
 fn left_spine(expr: &Expr, through: ValueType) -> (&Expr, Vec<&Binary>) {
-    let mut links = Vec::new();
+    let mut links: Vec<&Binary> = Vec::new();
     let mut first = expr;
-    while let Expr::Binary(binary) = first
-        && (links.is_empty() || first.value_type() == through)
-    {
+    while let Expr::Binary(binary) = first {
         links.push(binary);
         first = binary.left.unwrap_parens();
+    }
+    // From the left on, operations are on scalars up to the first operand that is none.
+    let is_scalar = |operand: &Expr| operand.value_type() == ValueType::Scalar;
+    let vectors_from = if is_scalar(first) {
+        links.iter().rposition(|link| !is_scalar(&link.right)).map_or(0, |at| at + 1)
+    } else {
+        links.len()
+    };
+    if through == ValueType::Vector && (1..links.len()).contains(&vectors_from) {
+        first = links[vectors_from - 1].left.unwrap_parens();
+        links.truncate(vectors_from);
     }
     (first, links)
 }
 
 /// Appends a stage to a pipeline, which is begun if need be.
 pub(super) fn push<'q>(input: VectorPlan<'q>, stage: Stage<'q>) -> VectorPlan<'q> {
-    match input {
-        VectorPlan::Pipeline(input, mut stages) => {
-            stages.push(stage);
-            VectorPlan::Pipeline(input, stages)
+    let (input, mut stages) = match input {
+        VectorPlan::Pipeline(input, stages) => (input, stages),
+        input => {
+            let names = input.names();
+            (Box::new(input), Stages { list: Vec::new(), names })
         }
-        input => VectorPlan::Pipeline(Box::new(input), vec![stage]),
-    }
+    };
+    stages.push(stage);
+    VectorPlan::Pipeline(input, stages)
 }
 
 fn join_vectors<'q>(
@@ -403,12 +472,6 @@ fn join_vectors<'q>(
             span: link.span,
         });
     };
-    if matching.fill_left.is_some() || matching.fill_right.is_some() {
-        return Err(QueryFailure::Unsupported {
-            what: String::from("the fill modifier"),
-            span: link.span,
-        });
-    }
     let stage = |right| {
         Stage::Join(Join {
             op: link.op,

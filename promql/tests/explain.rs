@@ -1,0 +1,85 @@
+//! What a query says about itself: samples per step, and what each operation did.
+
+#![expect(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
+
+mod store;
+
+use std::time::Duration;
+
+use model::{Columns, Labels, METRIC_NAME, QueryContext};
+use promql::{Engine, EngineOptions, QueryOptions, QueryResult};
+
+/// Three series with a sample every ten seconds, from 0 to 100 s.
+fn store() -> store::Store {
+    let mut store = store::Store::default();
+    for a in ["1", "2", "3"] {
+        let mut columns = Columns::new();
+        (0..=10).for_each(|i| columns.push(i * 10_000, i as f64));
+        store.add(Labels::from_pairs([(METRIC_NAME, "m"), ("a", a)]).unwrap(), columns);
+    }
+    store
+}
+
+/// The answer for the steps 60, 80 and 100 s.
+fn range(query: &str) -> QueryResult {
+    let engine = Engine::new(EngineOptions::default(), &telemetry::Registry::new());
+    let options = QueryOptions { per_step_stats: true, explain: true, ..QueryOptions::default() };
+    let (step, context) = (Duration::from_secs(20), QueryContext::unbounded());
+    engine.range(&store(), query, 60_000, 100_000, step, &options, &context).unwrap()
+}
+
+#[test]
+fn each_step_counts_what_it_would_look_at_alone() {
+    let check = |query: &str, per_step: [u64; 3]| {
+        let result = range(query);
+        let times = [60_000, 80_000, 100_000];
+        let expected: Vec<_> = times.into_iter().zip(per_step).collect();
+        assert_eq!(result.samples_per_step, expected, "{query}");
+        assert_eq!(result.stats.samples_queryable, per_step.iter().sum::<u64>(), "{query}");
+    };
+    check("m", [3, 3, 3]);
+    check("m + on (a) m", [6, 6, 6]);
+    check("rate(m[30s])", [9, 9, 9]);
+    check("sum_over_time(m[1000s])", [21, 27, 33]);
+    check("m offset 50s", [3, 3, 3]);
+    check("m @ 30", [3, 3, 3]);
+    check("sum_over_time(m[30s] @ 30)", [9, 9, 9]);
+    check("m * 0 + scalar(sum(m @ 30))", [6, 6, 6]);
+    // Functions look at what the subquery gives them.
+    check("max_over_time(m[20s:5s])", [12, 12, 12]);
+    check("max_over_time(rate(m[30s])[20s:10s])", [6, 6, 6]);
+    check("1", [0, 0, 0]);
+    let unasked = Engine::new(EngineOptions::default(), &telemetry::Registry::new());
+    let (options, context) = (QueryOptions::default(), QueryContext::unbounded());
+    let result = unasked.instant(&store(), "m", 60_000, &options, &context).unwrap();
+    assert!(result.samples_per_step.is_empty() && result.explained.is_none());
+}
+
+#[test]
+fn operations_say_what_they_did() {
+    let explained = range("sum by (a) (rate(m[30s])) / 2").explained.unwrap();
+    assert_eq!(explained.operation, "sum by (a) (rate(m[30s])) / 2");
+    let pipeline = &explained.operands[0];
+    assert_eq!((pipeline.operation.as_str(), pipeline.series), ("/ scalar", 3));
+    let sum = &pipeline.operands[0];
+    assert_eq!((sum.operation.as_str(), sum.series, sum.samples), ("sum by (a)", 3, 9));
+    assert!(sum.bytes > 0);
+    let rate = &sum.operands[0];
+    assert!(rate.operation.contains("[30000 ms]"), "{}", rate.operation);
+    assert_eq!((rate.series_selected, rate.series, rate.samples), (3, 3, 9));
+    // From 30 s, which the first window does not contain, to 100 s.
+    assert_eq!(rate.samples_read, 3 * 7);
+    assert!(rate.seconds <= sum.seconds && rate.operands.is_empty());
+    let text = explained.to_string();
+    assert_eq!(text.lines().count(), 4);
+    assert!(text.contains("\n      ") && text.contains("3 series selected"), "{text}");
+}
+
+#[test]
+fn operands_are_in_order() {
+    let explained = range("m - on (a) (m offset 10s)").explained.unwrap();
+    let pipeline = &explained.operands[0];
+    let operations: Vec<&str> = pipeline.operands.iter().map(|o| o.operation.as_str()).collect();
+    assert_eq!(operations.len(), 2);
+    assert!(!operations[0].contains("offset") && operations[1].contains("offset 10000 ms"));
+}
