@@ -63,7 +63,11 @@ pub fn optional_program(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-fn skip(why: &str) {
+/// Notes that a test does not run, and why.
+///
+/// # Panics
+/// If `SEXTANT_REQUIRE_PEERS=1`.
+pub fn skip(why: &str) {
     let required = env::var_os("SEXTANT_REQUIRE_PEERS").is_some_and(|value| value == "1");
     assert!(!required, "{why}, and SEXTANT_REQUIRE_PEERS=1");
     note(&format!("skipped: {why}"));

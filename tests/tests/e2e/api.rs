@@ -44,9 +44,9 @@ fn every_endpoint_answers_in_the_envelope() {
         ),
         ("query?query=up&timeout=x", 400, r#"invalid parameter \"timeout\""#),
         (
-            "query?query=histogram_sum(up)",
+            "query?query=count_values(%22%22,up)",
             422,
-            r#""errorType":"execution","error":"the function histogram_sum() is not supported""#,
+            r#""errorType":"execution","error":"invalid label name \"\"""#,
         ),
         ("query?query=up%2Bon(x)group_left%20up", 200, r#""status":"success""#),
         (

@@ -5,8 +5,16 @@ mod api;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
+mod histograms;
+#[cfg(test)]
 mod machine;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
 mod reload;
+#[cfg(test)]
+mod repaired;
+#[cfg(test)]
+mod storage;
+#[cfg(test)]
+mod tools;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use model::{Appender, Batch, Labels, SystemClock};
 use serde_json::Value;
 use tests::conformance::{optional_program, program};
+use tests::faults::copy_dir;
 use tests::harness::{Sextant, free_port, get, post_form, wait_for};
 use tsdb::{Db, Options, OsDisk};
 
@@ -89,13 +90,19 @@ fn check_metrics(tool: &Path, text: &str) -> Vec<String> {
 }
 
 /// A Prometheus on a data directory. Killed when dropped.
-struct Prometheus {
+pub(super) struct Prometheus {
     child: Child,
-    port: u16,
+    pub(super) port: u16,
 }
 
 impl Prometheus {
-    fn start(program: &Path, folder: &Path) -> Self {
+    /// Starts it on `folder/copy`.
+    pub(super) fn start(program: &Path, folder: &Path) -> Self {
+        Self::start_with(program, folder, &[])
+    }
+
+    /// As [`start`](Self::start), with more flags.
+    pub(super) fn start_with(program: &Path, folder: &Path, flags: &[&str]) -> Self {
         let config = folder.join("peer.yml");
         std::fs::write(&config, "scrape_configs: []\n").unwrap();
         let port = free_port();
@@ -106,6 +113,7 @@ impl Prometheus {
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             // The data are older than any retention by default.
             .arg("--storage.tsdb.retention.time=100y")
+            .args(flags)
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
@@ -127,7 +135,7 @@ impl Drop for Prometheus {
 }
 
 /// When the data begin: long ago, on a boundary of blocks.
-const START: i64 = 1_700_006_400_000;
+pub(super) const START: i64 = 1_700_006_400_000;
 
 /// Writes five hours of four series: blocks, and a log with the rest.
 fn write_data(folder: &Path) {
@@ -168,21 +176,8 @@ fn write_data(folder: &Path) {
     db.close().unwrap();
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// The `data` of a query, with results in an order of their own made comparable.
-fn ask(port: u16, path: &str, fields: &[(&str, &str)]) -> BTreeMap<String, Value> {
+pub(super) fn ask(port: u16, path: &str, fields: &[(&str, &str)]) -> BTreeMap<String, Value> {
     let answer = post_form(port, path, fields).unwrap();
     assert_eq!(answer.status, 200, "{fields:?}: {}", answer.body);
     let json = answer.json();
@@ -215,7 +210,7 @@ const OF_VERSION_3: [&str; 5] = [
 fn compare_on_copy(prometheus: &Path, queries: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     write_data(&folder.path().join("data"));
-    copy(&folder.path().join("data"), &folder.path().join("copy"));
+    copy_dir(&folder.path().join("data"), &folder.path().join("copy"));
     let ours = Sextant::server(folder.path(), "scrape_configs: []\n");
     let theirs = Prometheus::start(prometheus, folder.path());
     let mut compared = 0;
