@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 
-use crate::process::Server;
+use crate::process::{Server, folder_bytes};
 use crate::serve::{self, Load, LoadFlags};
 
 /// `load compare`
@@ -126,16 +126,6 @@ fn print(out: &mut impl Write, name: &str, cost: &Cost) -> std::io::Result<()> {
         cost.scrapes,
         cost.scrapes_expected,
     )
-}
-
-fn folder_bytes(folder: &Path) -> anyhow::Result<u64> {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        bytes += if metadata.is_dir() { folder_bytes(&entry.path())? } else { metadata.len() };
-    }
-    Ok(bytes)
 }
 
 struct RemovedOnDrop<'a>(&'a Path);

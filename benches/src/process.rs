@@ -28,7 +28,7 @@ pub(crate) struct Usage {
 }
 
 impl Server {
-    /// Starts `command` (program and leading arguments) on a free port with configuration and data in `folder`.
+    /// Starts `command` (program and leading arguments) on a free port, with configuration, `data` and log in `folder`.
     pub(crate) fn start(command: &[String], folder: &Path) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let (program, arguments) = command.split_first().context("an empty command")?;
@@ -63,21 +63,38 @@ impl Server {
 
     /// What `/proc` says of the process.
     pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
-        let folder = format!("/proc/{}", self.child.id());
-        let stat = fs::read_to_string(format!("{folder}/stat"))?;
-        let fields: Vec<&str> =
-            stat.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
-        let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-        let status = fs::read_to_string(format!("{folder}/status"))?;
-        let kilobytes = |key: &str| -> anyhow::Result<u64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(key)).context("status")?;
-            Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? << 10)
-        };
-        Ok(Usage {
-            cpu_seconds: ticks / TICKS_PER_SECOND,
-            resident_bytes: kilobytes("VmRSS:")?,
-            resident_bytes_peak: kilobytes("VmHWM:")?,
-        })
+        usage_of(&self.child.id().to_string())
+    }
+
+    /// The largest resident memory counts from now on.
+    pub(crate) fn reset_peak(&self) -> anyhow::Result<()> {
+        Ok(fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")?)
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends the server as a crash would.
+    pub(crate) fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Waits until the server does nothing: three seconds in a row with less than 3 % of a CPU. Garbage collection of an idle heap comes later.
+    pub(crate) fn wait_quiet(&self, limit: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
+        let mut before = self.usage()?.cpu_seconds;
+        let mut quiet = 0;
+        while quiet < 3 {
+            anyhow::ensure!(Instant::now() < deadline, "the server is busy all the time");
+            std::thread::sleep(Duration::from_secs(1));
+            let now = self.usage()?.cpu_seconds;
+            quiet = if now - before < 0.03 { quiet + 1 } else { 0 };
+            before = now;
+        }
+        Ok(())
     }
 
     /// The sum of all series of one of the server's own metrics.
@@ -95,9 +112,10 @@ impl Server {
         sum.with_context(|| format!("the server has no metric {name}"))
     }
 
-    fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
+    /// Asks for `path`, which is encoded already.
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(300)))?;
         // HTTP/1.0, so that the body is neither chunked nor compressed and ends with the connection.
         write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")?;
         let mut answer = String::new();
@@ -126,4 +144,57 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What `/proc` says of a process: its number, or `self`.
+pub(crate) fn usage_of(process: &str) -> anyhow::Result<Usage> {
+    let folder = format!("/proc/{process}");
+    let fields = stat_fields(&folder)?;
+    let status = fs::read_to_string(format!("{folder}/status"))?;
+    let kilobytes = |key: &str| -> anyhow::Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).context("status")?;
+        Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? << 10)
+    };
+    Ok(Usage {
+        cpu_seconds: (fields[11] + fields[12]) / TICKS_PER_SECOND,
+        resident_bytes: kilobytes("VmRSS:")?,
+        resident_bytes_peak: kilobytes("VmHWM:")?,
+    })
+}
+
+/// Runs a program to its end; the CPU seconds that it took, in all its threads.
+pub(crate) fn cpu_seconds_of(command: &mut Command) -> anyhow::Result<f64> {
+    let of_children = || -> anyhow::Result<f64> {
+        let fields = stat_fields("/proc/self")?;
+        Ok((fields[13] + fields[14]) / TICKS_PER_SECOND)
+    };
+    let before = of_children()?;
+    let output = command.stdin(Stdio::null()).output().context("cannot start")?;
+    if !output.status.success() {
+        bail!(
+            "{command:?} ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(of_children()? - before)
+}
+
+/// The numbers of a `stat` file, from the state on, which is none.
+fn stat_fields(folder: &str) -> anyhow::Result<Vec<f64>> {
+    let stat = fs::read_to_string(format!("{folder}/stat"))?;
+    let fields = stat.rsplit_once(')').context("stat")?.1;
+    Ok(fields.split_whitespace().map(|field| field.parse().unwrap_or(f64::NAN)).collect())
+}
+
+/// The bytes of all files below a folder; 0 if there is none.
+pub(crate) fn folder_bytes(folder: &Path) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(0) };
+    for entry in entries {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { folder_bytes(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
 }

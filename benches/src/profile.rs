@@ -9,7 +9,7 @@ use std::fmt::Write;
 use model::{FloatFormat, write_float};
 
 /// Metrics of a container with the class of their values. A target shows whole containers, the last one cut short.
-const METRICS: [(&str, &str, Class); 20] = [
+pub(crate) const METRICS: [(&str, &str, Class); 20] = [
     ("container_cpu_usage_seconds_total", "counter", Class::CpuSeconds),
     ("container_cpu_user_seconds_total", "counter", Class::CpuSeconds),
     ("container_cpu_cfs_periods_total", "counter", Class::Counter),
@@ -34,7 +34,7 @@ const METRICS: [(&str, &str, Class); 20] = [
 
 /// How the values of a series move.
 #[derive(Clone, Copy, Debug)]
-enum Class {
+pub(crate) enum Class {
     /// Never.
     Constant,
     /// Integers that grow at every tick.
@@ -50,7 +50,7 @@ enum Class {
 }
 
 /// SplitMix64, the finalizer of Steele, Lea and Flood (2014).
-fn mix(seed: u64) -> u64 {
+pub(crate) fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -137,7 +137,8 @@ fn write_series(text: &mut String, name: &str, node: usize, seed: u64) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "made-up values lose nothing that matters")]
-fn value(class: Class, state: u64, tick: u64) -> f64 {
+/// The value at a tick of a series of this class with this state.
+pub(crate) fn value(class: Class, state: u64, tick: u64) -> f64 {
     let noise = mix(state ^ mix(tick));
     match class {
         Class::Constant => (state % 5 * (state >> 32 & 0xffff)) as f64,
