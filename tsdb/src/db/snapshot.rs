@@ -319,7 +319,8 @@ fn decode(
     let chunks_at = usize::try_from(u64::from_be_bytes(*chunks_at)).unwrap_or(usize::MAX);
     let chunks = before.get(chunks_at..).ok_or(DecodeError::End)?;
     let min_valid = head.min_valid();
-    head.chunks.adopt(&mut Bytes::new(chunks), min_valid)?;
+    let width = head.chunk_range();
+    head.chunks.adopt(&mut Bytes::new(chunks), width, min_valid)?;
     let first_file = head.chunks.first_file();
     head.restore(extent, &mut bytes, first_file)?;
     let mut aliases = HashMap::new();

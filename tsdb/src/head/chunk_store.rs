@@ -15,6 +15,7 @@ use crc32c::crc32c;
 use model::{QueryError, TimeRange, Timestamp};
 use parking_lot::RwLock;
 
+use super::append::range_end;
 use crate::bytes::{Bytes, DecodeError, put_uvarint};
 use crate::disk::{Disk, DiskFile};
 
@@ -398,10 +399,17 @@ impl ChunkStore {
     }
 
     /// Takes over the files that a snapshot names. Those at its beginning may be gone, if blocks have what was in them: all before `min_valid`.
+    /// Block ranges are `width` long.
     ///
     /// # Errors
-    /// When a file is missing or shorter than the snapshot says; the store is not to be used then.
-    pub(crate) fn adopt(&mut self, bytes: &mut Bytes<'_>, min_valid: Timestamp) -> io::Result<()> {
+    /// When a file is missing or shorter than the snapshot says, or the earliest sample of a block range is outside of it, which would be cut
+    /// without end; the store is not to be used then.
+    pub(crate) fn adopt(
+        &mut self,
+        bytes: &mut Bytes<'_>,
+        width: i64,
+        min_valid: Timestamp,
+    ) -> io::Result<()> {
         let malformed = |error: DecodeError| io::Error::new(io::ErrorKind::InvalidData, error);
         for _ in 0..bytes.uvarint_len().map_err(malformed)? {
             let number = bytes.be32().map_err(malformed)?;
@@ -423,6 +431,9 @@ impl ChunkStore {
             let end = bytes.be64().map_err(malformed)?.cast_signed();
             let min_time = bytes.be64().map_err(malformed)?.cast_signed();
             let chunks = bytes.be64().map_err(malformed)?;
+            if range_end(min_time, width) != end {
+                return Err(malformed(DecodeError::Invalid("block range has samples of another")));
+            }
             self.ranges.insert(end, RangeStatistics { min_time, chunks });
             self.newest_end = self.newest_end.max(end);
         }
@@ -661,10 +672,29 @@ mod tests {
         before.encode(&mut snapshot);
         before.drop_before(1000, None);
         let mut after = store(&disk);
-        after.adopt(&mut Bytes::new(&snapshot), 1000).unwrap();
+        after.adopt(&mut Bytes::new(&snapshot), 1000, 1000).unwrap();
         assert!(after.first_file() > file_of(gone));
         push(&mut after, 2000, 1500, 100);
         assert!(after.table().read(gone, &mut vec![]).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_snapshot_whose_block_ranges_have_samples_of_others_is_refused() {
+        for (end, min_time, is_right) in [
+            (1000_i64, 0_i64, true),
+            (1000, 999, true),
+            (0, -1, true),
+            (1000, -1, false),
+            (1000, 1000, false),
+            (1001, 0, false),
+            (Timestamp::MAX, Timestamp::MIN, false),
+        ] {
+            // No file, one range of one chunk.
+            let mut snapshot = vec![0, 1];
+            snapshot.extend([end, min_time, 1].iter().flat_map(|value| value.to_be_bytes()));
+            let adopted = store(&MemDisk::new()).adopt(&mut Bytes::new(&snapshot), 1000, 0);
+            assert_eq!(adopted.is_ok(), is_right, "{end} {min_time}");
+        }
     }
 
     #[test]
