@@ -114,7 +114,11 @@ impl SeriesLabels {
     }
 
     /// Builds the indexes over the series that were restored.
-    pub(crate) fn finish_restoring(&mut self) {
+    ///
+    /// # Errors
+    /// When the names of a series are not ascending.
+    pub(crate) fn finish_restoring(&mut self) -> Result<(), DecodeError> {
+        self.check_names()?;
         self.pairs.restore_postings(&self.ids, &self.ends);
         self.by_labels = HashIndex::with_capacity(self.ends.len());
         let mut start = 0;
@@ -123,6 +127,34 @@ impl SeriesLabels {
             self.by_labels.insert(self.hasher.hash_one(ids), slot);
             start = end;
         }
+        Ok(())
+    }
+
+    /// Checks that the names of each series are ascending, and so distinct: by their rank among all names, which are few.
+    fn check_names(&self) -> Result<(), DecodeError> {
+        let count = u32::try_from(self.pairs.len()).map_err(|_| DecodeError::Range)?;
+        let mut names: Vec<u32> = (0..count).map(|id| self.pairs.get(id).name).collect();
+        let mut distinct = names.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        distinct.sort_unstable_by_key(|&name| self.symbols.get(name));
+        let mut ranks = vec![0_u32; self.symbols.len()];
+        let (mut rank, mut before) = (0, None);
+        for name in distinct {
+            let text = self.symbols.get(name);
+            rank += u32::from(before.replace(text) != Some(text));
+            ranks[name as usize] = rank;
+        }
+        names.iter_mut().for_each(|name| *name = ranks[*name as usize]);
+        let mut start = 0;
+        for &end in &self.ends {
+            let ids = &self.ids[start as usize..end as usize];
+            if !ids.is_sorted_by(|&a, &b| names[a as usize] < names[b as usize]) {
+                return Err(DecodeError::Invalid("label names are not ascending"));
+            }
+            start = end;
+        }
+        Ok(())
     }
 
     /// Bytes held.
@@ -140,5 +172,37 @@ impl SeriesLabels {
             rebuilt.add(self.pairs_of(slot)).expect("a part of what fits fits");
         }
         rebuilt
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes::put_str;
+
+    #[test]
+    fn restored_series_have_ascending_names() {
+        // Two symbols with one text are what only a damaged snapshot has.
+        let mut tables = vec![];
+        for symbol in ["a", "b", "x", "y", "b"] {
+            put_str(&mut tables, symbol);
+        }
+        for pair in [[0_u32, 2], [1, 2], [1, 3], [4, 3]] {
+            tables.extend(pair.iter().flat_map(|symbol| symbol.to_be_bytes()));
+        }
+        for (ids, is_right) in [
+            (&[0_u32, 1][..], true),
+            (&[0, 2], true),
+            (&[], true),
+            (&[1, 0], false),
+            (&[1, 2], false),
+            (&[1, 3], false),
+            (&[3, 1], false),
+        ] {
+            let mut labels = SeriesLabels::restore_tables(5, 4, &mut Bytes::new(&tables)).unwrap();
+            labels.restore_series(&[0]).unwrap();
+            labels.restore_series(ids).unwrap();
+            assert_eq!(labels.finish_restoring().is_ok(), is_right, "{ids:?}");
+        }
     }
 }

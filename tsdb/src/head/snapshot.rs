@@ -188,7 +188,7 @@ impl Head {
         for _ in 0..extent.series {
             self.restore_series(bytes, &mut ids, first_file)?;
         }
-        self.labels.finish_restoring();
+        self.labels.finish_restoring()?;
         self.next_ref = self.next_ref.max(extent.next_ref);
         self.restore_rest(bytes)?;
         for (last, open) in self.last.iter().zip(&self.open) {
