@@ -74,13 +74,16 @@ pub struct Selection<'a> {
     pub order: SeriesOrder,
     /// At most this many series are wanted; 0: all.
     pub limit: usize,
+    /// The reader looks at the labels with these names alone, so others need not be put together: labels of different series may come out
+    /// equal. Says nothing of the order of series. `None`: all labels are wanted.
+    pub projection: Option<&'a [&'a str]>,
 }
 
 impl<'a> Selection<'a> {
     /// All series that satisfy `matchers`, in the order that is cheapest for the store.
     #[must_use]
     pub const fn new(matchers: &'a [Matcher], range: TimeRange) -> Self {
-        Self { matchers, range, order: SeriesOrder::Storage, limit: 0 }
+        Self { matchers, range, order: SeriesOrder::Storage, limit: 0, projection: None }
     }
 }
 
@@ -110,7 +113,7 @@ pub trait SeriesSet: Send + Sync {
     /// In which order the series are.
     fn order(&self) -> SeriesOrder;
 
-    /// The labels of series `index`.
+    /// The labels of series `index`, at least those in the selection's projection.
     ///
     /// # Panics
     /// If `index` is not below [`len`](Self::len); so do the others.

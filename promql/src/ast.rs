@@ -340,6 +340,15 @@ impl AggregateOp {
         Self::ALL.iter().find(|(op, _)| *op == self).map_or("", |(_, name)| name)
     }
 
+    /// Whether it makes one number of the samples of a group, whichever series they are of.
+    #[must_use]
+    pub const fn folds(self) -> bool {
+        !matches!(
+            self,
+            Self::Topk | Self::Bottomk | Self::CountValues | Self::Limitk | Self::LimitRatio
+        )
+    }
+
     /// Whether it takes a parameter.
     #[must_use]
     pub const fn takes_param(self) -> bool {

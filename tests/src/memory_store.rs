@@ -348,7 +348,7 @@ mod tests {
         let context = QueryContext::unbounded();
         let range = TimeRange::new(range.0, range.1);
         let querier = store.querier(range).unwrap();
-        let selection = Selection { matchers, range, order, limit: 0 };
+        let selection = Selection { order, ..Selection::new(matchers, range) };
         let set = querier.select(&selection, &context).unwrap();
         let mut text = String::new();
         for index in 0..set.len() {

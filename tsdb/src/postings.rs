@@ -15,10 +15,12 @@ pub(crate) trait LabelIndex {
     /// The series with this pair, ascending.
     fn equal(&self, name: &str, value: &str) -> Result<Cow<'_, [u32]>, QueryError>;
 
-    /// The series with a value of label `name` that `accept` takes, ascending. A series has one value at most.
+    /// The series with a value of label `name` that `accept` takes, ascending. A series has one value at most. No value without `prefix` is
+    /// taken, so others need not be tried.
     fn matching(
         &self,
         name: &str,
+        prefix: &str,
         accept: &mut dyn FnMut(&str) -> bool,
         context: &QueryContext,
     ) -> Result<Vec<u32>, QueryError>;
@@ -72,7 +74,8 @@ fn candidates<'i, I: LabelIndex>(
 ) -> Result<Cow<'i, [u32]>, QueryError> {
     let name = matcher.name();
     // Only `=` and `=~` select their literals, and only `!=` and `!~` subtract them.
-    let literals = matcher.literals().filter(|_| matcher.is_negative() == subtracts);
+    let selects = matcher.is_negative() == subtracts;
+    let literals = matcher.literals().filter(|_| selects);
     match literals {
         Some([only]) if !only.is_empty() => index.equal(name, only),
         Some(values) => {
@@ -85,7 +88,8 @@ fn candidates<'i, I: LabelIndex>(
         }
         None => {
             let mut accept = |value: &str| matcher.matches(value) != subtracts;
-            Ok(Cow::Owned(index.matching(name, &mut accept, context)?))
+            let prefix = if selects { matcher.prefix() } else { "" };
+            Ok(Cow::Owned(index.matching(name, prefix, &mut accept, context)?))
         }
     }
 }
@@ -138,8 +142,9 @@ mod tests {
     fn matchers_select_as_they_match() {
         let head = head();
         let names = ["n", "i", "j", "missing"];
-        let values =
-            ["", "1", "2", "a", "b", "x", "a|b", "a|", "1|2", ".*", ".+", "2.*", "^$", "a.?"];
+        let values = [
+            "", "1", "2", "a", "b", "x", "a|b", "a|", "1|2", ".*", ".+", "2.*", "2.+", "^$", "a.?",
+        ];
         let ops = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
         let mut all = vec![];
         for name in names {

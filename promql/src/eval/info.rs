@@ -83,7 +83,14 @@ fn fetch(
     matchers.extend(info.data.iter().map(|matcher| (*matcher).clone()));
     matchers.extend(info.names.iter().cloned());
     let (look, span) = (info.look, Span::default());
-    let selector = Selector { matchers: &matchers, look, span, stats_only: false, extension: None };
+    let selector = Selector {
+        matchers: &matchers,
+        look,
+        span,
+        stats_only: false,
+        extension: None,
+        projection: None,
+    };
     let mut series = Vec::new();
     selector::stream_sample_times(evaluator, &selector, steps, &mut |found, row| {
         // A histogram says nothing about a target.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use model::{
-    Charge, Columns, CounterReset, FloatHistogram, Querier, Selection, SeriesSet, TimeRange,
-    Timestamp, is_stale,
+    Charge, Columns, CounterReset, FloatHistogram, METRIC_NAME, Querier, Selection, SeriesSet,
+    TimeRange, Timestamp, is_stale,
 };
 
 use super::block::{ABSENT, Series, Sink, count_present, is_present};
@@ -40,7 +40,12 @@ impl<'e> Reader<'e> {
         selector: &Selector<'_>,
         range: TimeRange,
     ) -> Result<Self, QueryFailure> {
-        let selection = Selection::new(selector.matchers, range);
+        let names = selector.projection.map(|projection| {
+            let of_remarks = projection.metric_name.then_some(METRIC_NAME);
+            projection.grouping.iter().map(String::as_str).chain(of_remarks).collect::<Vec<_>>()
+        });
+        let selection =
+            Selection { projection: names.as_deref(), ..Selection::new(selector.matchers, range) };
         let set = querier.select(&selection, evaluator.context)?;
         evaluator.store_warnings.borrow_mut().extend(set.warnings().iter().cloned());
         if let Some(record) = &evaluator.record {
@@ -343,6 +348,7 @@ mod tests {
             span: crate::ast::Span::default(),
             stats_only: false,
             extension: None,
+            projection: None,
         };
         let mut row = vec![0.0; steps.count];
         fill(&mut row, &selector, steps, Lookup::new(times, 10), |at| times[at] as f64);

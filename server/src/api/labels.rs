@@ -118,7 +118,11 @@ fn select_labels(
     for matchers in selectors {
         // One more than wanted, to know whether there are more.
         let wanted = if limit == 0 { 0 } else { limit.saturating_add(1) };
-        let selection = Selection { matchers, range, order: SeriesOrder::Labels, limit: wanted };
+        let selection = Selection {
+            order: SeriesOrder::Labels,
+            limit: wanted,
+            ..Selection::new(matchers, range)
+        };
         let set = querier.select(&selection, context)?;
         warnings.extend_from_slice(set.warnings());
         for index in 0..set.len() {

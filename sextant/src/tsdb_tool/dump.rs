@@ -38,7 +38,7 @@ pub(super) fn run(tool: &mut Tool<'_>, flags: &DumpFlags) -> anyhow::Result<bool
     let querier = store.querier(range)?;
     let mut sets = Vec::new();
     for matchers in &selectors {
-        let selection = Selection { matchers, range, order: SeriesOrder::Labels, limit: 0 };
+        let selection = Selection { order: SeriesOrder::Labels, ..Selection::new(matchers, range) };
         sets.push(querier.select(&selection, &context)?);
     }
     // A series that several selectors select is printed once.

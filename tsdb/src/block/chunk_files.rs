@@ -159,7 +159,27 @@ impl ChunkFiles {
 
     /// For reading chunks, up to `ahead_max` bytes at once when they follow each other.
     pub(crate) fn cursor(&self, ahead_max: usize) -> ChunkCursor<'_> {
-        ChunkCursor { files: self, window: Window::new(READ_BYTES, ahead_max), number: 0 }
+        self.cursor_at(ReadPosition::new(ahead_max))
+    }
+
+    /// Goes on where another cursor of these files stopped.
+    pub(crate) const fn cursor_at(&self, position: ReadPosition) -> ChunkCursor<'_> {
+        ChunkCursor { files: self, position }
+    }
+}
+
+/// Where a cursor is, and what it has read ahead.
+#[derive(Debug)]
+pub(crate) struct ReadPosition {
+    window: Window,
+    /// The file that the window is of.
+    number: u64,
+}
+
+impl ReadPosition {
+    /// At the start, reading up to `ahead_max` bytes at once.
+    pub(crate) const fn new(ahead_max: usize) -> Self {
+        Self { window: Window::new(READ_BYTES, ahead_max), number: 0 }
     }
 }
 
@@ -167,16 +187,19 @@ impl ChunkFiles {
 #[derive(Debug)]
 pub(crate) struct ChunkCursor<'c> {
     files: &'c ChunkFiles,
-    window: Window,
-    /// The file that the window is of.
-    number: u64,
+    position: ReadPosition,
 }
 
 impl ChunkCursor<'_> {
+    /// For another cursor to go on.
+    pub(crate) fn into_position(self) -> ReadPosition {
+        self.position
+    }
+
     /// Makes ready for the chunks of one series, which follow each other from `first` to `last`.
     pub(crate) fn expect(&mut self, first: u64, last: u64) {
         let span = last.checked_sub(first).and_then(|span| usize::try_from(span).ok());
-        self.window.expect(span.unwrap_or(0).saturating_add(READ_BYTES));
+        self.position.window.expect(span.unwrap_or(0).saturating_add(READ_BYTES));
     }
 
     /// Says what is wrong with the chunk with this reference.
@@ -186,7 +209,7 @@ impl ChunkCursor<'_> {
 
     /// Reads the chunk with this reference and checks it.
     pub(crate) fn read(&mut self, reference: u64) -> Result<ReadChunk<'_>, QueryError> {
-        let Self { files, window, number: window_of } = self;
+        let Self { files, position: ReadPosition { window, number: window_of } } = self;
         let (number, offset) = (reference >> 32, reference & u64::from(u32::MAX));
         let corrupt = |reason: &str| files.corrupt(reference, reason);
         let file = usize::try_from(number).ok().and_then(|number| files.files.get(number));

@@ -100,11 +100,36 @@ impl<'r> SeriesCursor<'r> {
     /// Its labels.
     pub(crate) fn labels(&mut self) -> Result<Labels, QueryError> {
         self.load_symbols()?;
-        let pairs: Vec<(&str, &str)> = self.pairs().collect();
         // Blocks of early versions may have labels in another order.
-        let sorted = Labels::from_sorted_pairs(pairs.iter().copied());
-        let labels = sorted.map_or_else(|| Labels::from_pairs(pairs), Ok);
+        let sorted = Labels::from_sorted_pairs(self.pairs());
+        let labels = sorted.map_or_else(|| Labels::from_pairs(self.pairs()), Ok);
         labels.map_err(|error| self.index.file.corrupt(self.offset, error.to_string()))
+    }
+
+    /// Those of its labels that `projection` wants.
+    pub(super) fn projected(
+        &mut self,
+        projection: &mut Projection<'_>,
+    ) -> Result<Labels, QueryError> {
+        if projection.names.is_empty() {
+            return Ok(Labels::empty());
+        }
+        let Self { index, symbols, entry, .. } = self;
+        symbols.trim();
+        let mut failed = None;
+        entry.labels.retain(|&(name, _)| {
+            projection.knows(name).unwrap_or_else(|| {
+                let loaded = symbols.load(&index.symbols, &index.file, name);
+                match loaded.map(|()| projection.learn(name, symbols.get(name))) {
+                    Ok(wanted) => wanted,
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                        false
+                    }
+                }
+            })
+        });
+        failed.map_or_else(|| self.labels(), Err)
     }
 
     /// Calls `on_label` with each of its labels.
@@ -127,9 +152,38 @@ impl<'r> SeriesCursor<'r> {
         Ok(())
     }
 
-    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         let Self { symbols, entry, .. } = self;
         entry.labels.iter().map(|&(name, value)| (symbols.get(name), symbols.get(value)))
+    }
+}
+
+/// The labels that are wanted of many series of one index.
+#[derive(Debug)]
+pub(super) struct Projection<'p> {
+    names: &'p [&'p str],
+    /// Names come across so far, as positions in the symbol table, ascending, and whether they are wanted.
+    known: Vec<(u32, bool)>,
+}
+
+impl<'p> Projection<'p> {
+    /// The labels with these names.
+    pub(super) const fn new(names: &'p [&'p str]) -> Self {
+        Self { names, known: Vec::new() }
+    }
+
+    /// Whether the label whose name is at position `name` is wanted; `None` if it is the first with this name.
+    fn knows(&self, name: u32) -> Option<bool> {
+        let at = self.known.binary_search_by_key(&name, |(known, _)| *known).ok()?;
+        Some(self.known[at].1)
+    }
+
+    /// The name at position `name` is `text`. Whether the label is wanted.
+    fn learn(&mut self, name: u32, text: &str) -> bool {
+        let wanted = self.names.contains(&text);
+        let at = self.known.partition_point(|(known, _)| *known < name);
+        self.known.insert(at, (name, wanted));
+        wanted
     }
 }
 

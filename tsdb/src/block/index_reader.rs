@@ -119,6 +119,11 @@ impl IndexReader {
         self.file.corrupt(offset, reason)
     }
 
+    /// Whether series stand in the order of their labels, and the labels of each in the order of their names.
+    pub(super) const fn is_ordered(&self) -> bool {
+        self.version != VERSION_BY_OFFSET
+    }
+
     /// For reading series.
     pub(crate) fn cursor(&self) -> SeriesCursor<'_> {
         SeriesCursor::new(self)
@@ -196,7 +201,7 @@ impl IndexReader {
         context: &QueryContext,
         on_value: impl FnMut(&str, u64) -> bool,
     ) -> Result<(), QueryError> {
-        self.table.values(&self.file, name, context, on_value)
+        self.table.values_with(&self.file, name, "", context, on_value)
     }
 }
 
@@ -220,11 +225,12 @@ impl LabelIndex for IndexReader {
     fn matching(
         &self,
         name: &str,
+        prefix: &str,
         accept: &mut dyn FnMut(&str) -> bool,
         context: &QueryContext,
     ) -> Result<Vec<u32>, QueryError> {
         let mut offsets = Vec::new();
-        self.values(name, context, |value, offset| {
+        self.table.values_with(&self.file, name, prefix, context, |value, offset| {
             if accept(value) {
                 offsets.push(offset);
             }
@@ -354,6 +360,22 @@ mod tests {
             .unwrap();
         assert_eq!(values.len(), 1000);
         assert!(values.is_sorted());
+        for prefix in ["", "0", "00", "0003", "00032", "0099", "00999", "009990", "1", "/"] {
+            let mut found = vec![];
+            let matching = reader.matching(
+                "a",
+                prefix,
+                &mut |value| {
+                    found.push(String::from(value));
+                    true
+                },
+                &context,
+            );
+            let expected: Vec<_> =
+                values.iter().filter(|value| value.starts_with(prefix)).cloned().collect();
+            assert_eq!(matching.unwrap().len(), expected.len(), "{prefix}");
+            assert_eq!(found, expected, "{prefix}");
+        }
     }
 
     /// An index of version 1, which nothing writes any more: symbols and series are named by their place in the file, and entries of the
@@ -422,7 +444,7 @@ mod tests {
         assert_eq!(labels_of(&reader, &reader.all().unwrap()), both);
         assert_eq!(labels_of(&reader, &reader.equal("b", "x").unwrap()), both[1..]);
         let context = QueryContext::unbounded();
-        let matching = reader.matching("a", &mut |value| value < "y", &context).unwrap();
+        let matching = reader.matching("a", "", &mut |value| value < "y", &context).unwrap();
         assert_eq!(labels_of(&reader, &matching), both[..1]);
         assert_eq!(reader.names().collect::<Vec<_>>(), ["a", "b"]);
         let mut cursor = reader.cursor();
@@ -452,7 +474,7 @@ mod tests {
         let reader = IndexReader::open(disk, Path::new(PATH))?;
         let mut cursor = reader.cursor();
         let mut found = vec![];
-        let matching = reader.matching("n", &mut |_| true, &QueryContext::unbounded())?;
+        let matching = reader.matching("n", "", &mut |_| true, &QueryContext::unbounded())?;
         found.push(format!("{matching:?}"));
         for id in reader.all()? {
             cursor.read(id)?;

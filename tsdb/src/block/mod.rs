@@ -31,15 +31,18 @@ pub(crate) mod verify;
 mod window;
 pub(crate) mod writer;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chunkenc::Encoding;
 use model::{Columns, Labels, Matcher, QueryContext, QueryError, TimeRange};
+use parking_lot::Mutex;
 
 use crate::disk::Disk;
 use crate::postings;
-use chunk_files::{CHUNKS_DIR, ChunkFiles};
+use chunk_files::{CHUNKS_DIR, ChunkFiles, ReadPosition};
+use cursor::Projection;
 use index_reader::IndexReader;
 use index_writer::ChunkRef;
 use meta::Meta;
@@ -82,15 +85,31 @@ pub(crate) struct Block {
 #[derive(Clone, Debug)]
 pub(crate) struct BlockSeries {
     id: u32,
+    /// Those that the selection asked for, perhaps more.
     pub(crate) labels: Labels,
-    /// Those that overlap the selection's range.
-    chunks: Box<[ChunkRef]>,
+    /// Where its chunks stand among those of the selection.
+    chunks: Range<u32>,
 }
 
-impl BlockSeries {
-    /// Bytes held, for accounting.
-    fn bytes(&self) -> usize {
-        size_of::<Self>() + self.labels.packed_bytes() + size_of_val::<[ChunkRef]>(&self.chunks)
+/// Series of a block with their chunks that overlap a range.
+#[derive(Debug, Default)]
+pub(crate) struct BlockSelection {
+    /// Sorted by labels.
+    pub(crate) series: Vec<BlockSeries>,
+    chunks: Vec<ChunkRef>,
+    /// Places in the chunk files where reading left off.
+    positions: Mutex<Vec<ReadPosition>>,
+}
+
+impl BlockSelection {
+    /// Whether the series are in order of their labels.
+    pub(crate) fn is_sorted(&self) -> bool {
+        self.series.is_sorted_by(|a, b| a.labels < b.labels)
+    }
+
+    /// The chunks of one of its series.
+    fn chunks_of(&self, series: &BlockSeries) -> &[ChunkRef] {
+        &self.chunks[series.chunks.start as usize..series.chunks.end as usize]
     }
 }
 
@@ -123,53 +142,73 @@ impl Block {
         self.index.bytes() + self.chunks.bytes()
     }
 
-    /// The series that satisfy all matchers and have chunks that overlap `range`, sorted by labels; `charge` is made to cover them.
+    /// The series that satisfy all matchers and have chunks that overlap `range`; `charge` is made to cover them. Of their labels those in
+    /// `projection`, if one is given and the order of the series in the index can be relied on.
     pub(crate) fn select(
         &self,
         matchers: &[Matcher],
         range: TimeRange,
+        projection: Option<&[&str]>,
         charge: &mut model::Charge,
         context: &QueryContext,
-    ) -> Result<Vec<BlockSeries>, QueryError> {
-        let mut selected = Vec::new();
+    ) -> Result<BlockSelection, QueryError> {
+        let mut selection = BlockSelection::default();
+        let BlockSelection { series, chunks, .. } = &mut selection;
         let mut cursor = self.index.cursor();
-        let overlapping = |chunk: &&ChunkRef| chunk.range.overlaps(range);
+        let names = projection.filter(|_| self.index.is_ordered());
+        let mut projection = names.map(Projection::new);
         for (i, id) in postings::select(&*self.index, matchers, context)?.into_iter().enumerate() {
             if i % 256 == 0 {
                 context.check()?;
             }
-            let chunks = &cursor.read(id)?.chunks;
-            let chunks: Box<[ChunkRef]> = chunks.iter().filter(overlapping).copied().collect();
-            if chunks.is_empty() {
+            let first = chunks.len();
+            let all = &cursor.read(id)?.chunks;
+            chunks.extend(all.iter().filter(|chunk| chunk.range.overlaps(range)));
+            if chunks.len() == first {
                 continue;
             }
-            let series = BlockSeries { id, labels: cursor.labels()?, chunks };
-            charge.grow(series.bytes())?;
-            selected.push(series);
+            let labels = match &mut projection {
+                Some(projection) => cursor.projected(projection)?,
+                None => cursor.labels()?,
+            };
+            let bytes = size_of::<BlockSeries>()
+                + labels.packed_bytes()
+                + size_of_val::<[ChunkRef]>(&chunks[first..]);
+            charge.grow(bytes)?;
+            let place =
+                |at| u32::try_from(at).map_err(|_| self.index.corrupt(0, "too many chunks"));
+            series.push(BlockSeries { id, labels, chunks: place(first)?..place(chunks.len())? });
         }
-        Ok(selected)
+        Ok(selection)
     }
 
-    /// Appends the samples of a series within `range` to `into`.
+    /// Appends the samples of a series of `selection` within `range` to `into`.
     pub(crate) fn read(
         &self,
+        selection: &BlockSelection,
         series: &BlockSeries,
         range: TimeRange,
         into: &mut Columns,
         context: &QueryContext,
     ) -> Result<(), QueryError> {
         let start = into.len();
-        let mut cursor = self.chunks.cursor(CHUNKS_AHEAD_BYTES);
-        if let [first, .., last] = &*series.chunks {
+        let chunks = selection.chunks_of(series);
+        // Whoever reads series in their order goes through the files once. Of several readers each has a position.
+        let position = selection.positions.lock().pop();
+        let mut cursor = self
+            .chunks
+            .cursor_at(position.unwrap_or_else(|| ReadPosition::new(CHUNKS_AHEAD_BYTES)));
+        if let [first, .., last] = chunks {
             cursor.expect(first.reference, last.reference);
         }
-        for chunk in series.chunks.iter().filter(|chunk| chunk.range.overlaps(range)) {
+        for chunk in chunks.iter().filter(|chunk| chunk.range.overlaps(range)) {
             context.check()?;
             let read = cursor.read(chunk.reference)?;
             let decoded = Encoding::from_number(read.encoding)
                 .and_then(|encoding| chunkenc::decode(encoding, read.bytes, range, into));
             decoded.map_err(|error| self.chunks.corrupt(chunk.reference, error.to_string()))?;
         }
+        selection.positions.lock().push(cursor.into_position());
         self.tombstones.apply(u64::from(series.id), start, into);
         Ok(())
     }

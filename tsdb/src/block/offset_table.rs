@@ -120,29 +120,37 @@ impl OffsetTable {
         Some(&self.names[at])
     }
 
-    /// Calls `on_value` with the values of label `name` in order, and where the postings of each are, until it returns false.
-    pub(super) fn values(
+    /// Calls `on_value` with the values of label `name` that start with `prefix`, in order, and where the postings of each are, until it
+    /// returns false.
+    pub(super) fn values_with(
         &self,
         file: &IndexFile,
         name: &str,
+        prefix: &str,
         context: &QueryContext,
         mut on_value: impl FnMut(&str, u64) -> bool,
     ) -> Result<(), QueryError> {
         let Some(name) = self.name(name) else { return Ok(()) };
+        // Whether there may be more. What starts with a text follows on what is smaller than it, and is followed by what is greater.
+        let mut offer = |value: &str, offset| match value.starts_with(prefix) {
+            true => on_value(value, offset),
+            false => value < prefix,
+        };
         let (sampled, end) = match &name.values {
             Values::Sampled { sampled, end } => (sampled, *end),
             Values::All(values) => {
                 for (value, offset) in values {
                     context.check()?;
-                    if !on_value(value, *offset) {
+                    if !offer(value, *offset) {
                         break;
                     }
                 }
                 return Ok(());
             }
         };
-        let mut scan = Scan::new(file, sampled[0].1..end);
-        let prefix = prefix_bytes(&name.name);
+        let before = sampled.partition_point(|(sampled, _)| **sampled <= *prefix);
+        let mut scan = Scan::new(file, sampled[before.saturating_sub(1)].1..end);
+        let in_front = prefix_bytes(&name.name);
         let mut more = true;
         let mut count = 0_u32;
         while more && !scan.is_done() {
@@ -151,8 +159,8 @@ impl OffsetTable {
             }
             count = count.wrapping_add(1);
             more = scan.entry(|bytes| {
-                let (value, offset) = value_entry(bytes, prefix)?;
-                Ok(on_value(value, offset))
+                let (value, offset) = value_entry(bytes, in_front)?;
+                Ok(offer(value, offset))
             })?;
         }
         Ok(())

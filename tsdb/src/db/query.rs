@@ -9,7 +9,7 @@ use model::{
 };
 
 use super::{Blocks, Db, LeftOut};
-use crate::block::{Block, BlockSeries};
+use crate::block::{Block, BlockSelection};
 use crate::head::select::HeadSeries;
 use crate::head::series_chunks::{Horizon, SeriesChunks};
 use crate::postings;
@@ -107,18 +107,19 @@ impl Querier for View<'_> {
         let mut selected = Selected {
             view: self,
             range,
-            blocks: self.blocks_in(range),
-            series: Vec::new(),
-            order: SeriesOrder::Storage,
+            blocks: Vec::new(),
+            series: SelectedSeries::Merged(Vec::new()),
             charge,
         };
         if head_alone && selection.order == SeriesOrder::Storage {
-            selected.series = head.into_iter().map(Parts::of_head).collect();
+            let names = selection.projection;
+            let names = names.map(|names| names.iter().map(|name| String::from(*name)).collect());
+            selected.series = SelectedSeries::Head(head, names);
         } else {
-            selected.merge(head, selection.matchers, range, context)?;
+            selected.merge(head, selection, context)?;
         }
         if selection.limit > 0 {
-            selected.series.truncate(selection.limit);
+            selected.truncate(selection.limit);
         }
         Ok(Box::new(selected))
     }
@@ -234,24 +235,17 @@ fn cut(set: BTreeSet<String>, limit: usize) -> Strings {
 /// The parts of one selected series.
 #[derive(Debug)]
 struct Parts {
-    /// Known already where blocks take part; the head's are built when asked for.
-    labels: Option<Labels>,
+    labels: Labels,
     head: Option<HeadSeries>,
-    /// Position in `Selected::blocks`, in order of time.
-    blocks: Vec<(u32, BlockSeries)>,
-}
-
-impl Parts {
-    fn of_head(series: HeadSeries) -> Self {
-        Self { labels: None, head: Some(series), blocks: Vec::new() }
-    }
+    /// Position in `Selected::blocks` and there among the series, in order of time.
+    blocks: Vec<(u32, u32)>,
 }
 
 /// One of [`Parts`].
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Part {
     Head(HeadSeries),
-    Block(u32, BlockSeries),
+    Block(u32, u32),
 }
 
 impl Parts {
@@ -289,10 +283,19 @@ fn join_sorted<T>(mut lists: Vec<Vec<(Labels, T)>>, mut each: impl FnMut(Labels,
 struct Selected<'v> {
     view: &'v View<'v>,
     range: TimeRange,
-    blocks: Vec<Arc<Block>>,
-    series: Vec<Parts>,
-    order: SeriesOrder,
+    blocks: Vec<(Arc<Block>, BlockSelection)>,
+    series: SelectedSeries,
     charge: Charge,
+}
+
+/// Where the series of a selection are.
+enum SelectedSeries {
+    /// In the head alone, in its order; and the names of the labels that are wanted.
+    Head(Vec<HeadSeries>, Option<Vec<String>>),
+    /// In a block alone, the only one of `Selected::blocks`, in its order.
+    Block,
+    /// In several places, in order of labels.
+    Merged(Vec<Parts>),
 }
 
 impl Selected<'_> {
@@ -300,41 +303,95 @@ impl Selected<'_> {
     fn merge(
         &mut self,
         head: Vec<HeadSeries>,
-        matchers: &[Matcher],
-        range: TimeRange,
+        selection: &Selection<'_>,
         context: &QueryContext,
     ) -> Result<(), QueryError> {
-        self.order = SeriesOrder::Labels;
+        let blocks = self.view.blocks_in(selection.range);
+        // Where there is nothing to join, labels need not be whole.
+        let one_block = blocks.len() == 1 && head.is_empty();
+        let projection = selection.projection.filter(|_| one_block);
+        for block in blocks {
+            let (matchers, range) = (selection.matchers, selection.range);
+            let selected = block.select(matchers, range, projection, &mut self.charge, context)?;
+            self.blocks.push((block, selected));
+        }
+        if let ([(_, selected)], true) = (&self.blocks[..], one_block)
+            && (projection.is_some() || selected.is_sorted())
+        {
+            self.series = SelectedSeries::Block;
+            return Ok(());
+        }
         let mut lists: Vec<Vec<(Labels, Part)>> = Vec::with_capacity(self.blocks.len() + 1);
-        for (at, block) in (0..).zip(&self.blocks) {
-            let selected = block.select(matchers, range, &mut self.charge, context)?;
-            let of_block = |series: BlockSeries| (series.labels.clone(), Part::Block(at, series));
-            lists.push(selected.into_iter().map(of_block).collect());
+        for (at, (_, selected)) in (0..).zip(&self.blocks) {
+            let parts = (0..).zip(&selected.series);
+            let parts = parts.map(|(i, series)| (series.labels.clone(), Part::Block(at, i)));
+            lists.push(parts.collect());
         }
         let mut of_head = Vec::with_capacity(head.len());
         for (i, series) in head.into_iter().enumerate() {
             check_now_and_then(i, context)?;
-            let labels = self.head_labels(series);
-            self.charge.grow(labels.packed_bytes() + size_of::<Parts>())?;
+            let labels = self.head_labels(series, None);
+            self.charge.grow(labels.packed_bytes())?;
             of_head.push((labels, Part::Head(series)));
         }
         lists.push(of_head);
-        let joined = &mut self.series;
+        // At most as many as there are parts.
+        let parts: usize = lists.iter().map(Vec::len).sum();
+        self.charge.grow(parts * size_of::<Parts>())?;
+        let mut joined: Vec<Parts> = Vec::new();
         join_sorted(lists, |labels, part| match joined.last_mut() {
-            Some(last) if last.labels.as_ref() == Some(&labels) => last.add(part),
+            Some(last) if last.labels == labels => last.add(part),
             _ => {
-                let mut parts = Parts { labels: Some(labels), head: None, blocks: Vec::new() };
+                let mut parts = Parts { labels, head: None, blocks: Vec::new() };
                 parts.add(part);
                 joined.push(parts);
             }
         });
+        self.series = SelectedSeries::Merged(joined);
         Ok(())
     }
 
-    fn head_labels(&self, series: HeadSeries) -> Labels {
+    fn truncate(&mut self, limit: usize) {
+        match &mut self.series {
+            SelectedSeries::Head(series, _) => series.truncate(limit),
+            SelectedSeries::Block => self.blocks[0].1.series.truncate(limit),
+            SelectedSeries::Merged(series) => series.truncate(limit),
+        }
+    }
+
+    /// The part of series `index` that is in the head.
+    fn in_head(&self, index: usize) -> Option<HeadSeries> {
+        match &self.series {
+            SelectedSeries::Head(series, _) => Some(series[index]),
+            SelectedSeries::Block => None,
+            SelectedSeries::Merged(series) => series[index].head,
+        }
+    }
+
+    fn read_block(
+        &self,
+        (at, series): (u32, u32),
+        range: TimeRange,
+        into: &mut Columns,
+        context: &QueryContext,
+    ) -> Result<(), QueryError> {
+        let (block, selected) = &self.blocks[at as usize];
+        let of_block = block.meta.range();
+        let wanted = TimeRange::new(range.min.max(of_block.min), range.max.min(of_block.max));
+        if wanted.min > wanted.max {
+            return Ok(());
+        }
+        block.read(selected, &selected.series[series as usize], wanted, into, context)
+    }
+
+    fn head_labels(&self, series: HeadSeries, names: Option<&[String]>) -> Labels {
         let head = self.view.db.head.read();
         // A view keeps its series from leaving the head.
-        head.slot(series.series).map_or_else(Labels::empty, |slot| head.labels.labels(slot))
+        match (head.slot(series.series), names) {
+            (Some(slot), Some(names)) => head.labels.labels_named(slot, names),
+            (Some(slot), None) => head.labels.labels(slot),
+            (None, _) => Labels::empty(),
+        }
     }
 
     fn read_head(
@@ -354,24 +411,32 @@ impl Selected<'_> {
 
 impl SeriesSet for Selected<'_> {
     fn len(&self) -> usize {
-        self.series.len()
+        match &self.series {
+            SelectedSeries::Head(series, _) => series.len(),
+            SelectedSeries::Block => self.blocks[0].1.series.len(),
+            SelectedSeries::Merged(series) => series.len(),
+        }
     }
 
     fn order(&self) -> SeriesOrder {
-        self.order
+        match &self.series {
+            SelectedSeries::Head(..) => SeriesOrder::Storage,
+            SelectedSeries::Block | SelectedSeries::Merged(_) => SeriesOrder::Labels,
+        }
     }
 
     fn labels(&self, index: usize) -> Labels {
-        let parts = &self.series[index];
-        match (&parts.labels, parts.head) {
-            (Some(labels), _) => labels.clone(),
-            (None, Some(series)) => self.head_labels(series),
-            (None, None) => Labels::empty(),
+        match &self.series {
+            SelectedSeries::Head(series, names) => {
+                self.head_labels(series[index], names.as_deref())
+            }
+            SelectedSeries::Block => self.blocks[0].1.series[index].labels.clone(),
+            SelectedSeries::Merged(series) => series[index].labels.clone(),
         }
     }
 
     fn series_ref(&self, index: usize) -> Option<SeriesRef> {
-        self.series[index].head.map(|series| series.series_ref())
+        self.in_head(index).map(|series| series.series_ref())
     }
 
     fn read(
@@ -381,25 +446,31 @@ impl SeriesSet for Selected<'_> {
         into: &mut Columns,
         context: &QueryContext,
     ) -> Result<(), QueryError> {
-        let parts = &self.series[index];
         let start = into.len();
-        for (at, series) in &parts.blocks {
-            let block = &self.blocks[*at as usize];
-            let of_block = block.meta.range();
-            let wanted = TimeRange::new(range.min.max(of_block.min), range.max.min(of_block.max));
-            if wanted.min <= wanted.max {
-                block.read(series, wanted, into, context)?;
+        match &self.series {
+            SelectedSeries::Head(series, _) => {
+                self.read_head(series[index], range, into, context)?;
             }
-        }
-        if let Some(series) = parts.head {
-            self.read_head(series, range, into, context)?;
+            SelectedSeries::Block => {
+                let series = u32::try_from(index).unwrap_or(u32::MAX);
+                self.read_block((0, series), range, into, context)?;
+            }
+            SelectedSeries::Merged(series) => {
+                let parts = &series[index];
+                for part in &parts.blocks {
+                    self.read_block(*part, range, into, context)?;
+                }
+                if let Some(series) = parts.head {
+                    self.read_head(series, range, into, context)?;
+                }
+            }
         }
         put_in_order(into, start);
         Ok(())
     }
 
     fn latest(&self, index: usize) -> Option<Sample> {
-        let HeadSeries { last_t, last_v, .. } = self.series[index].head?;
+        let HeadSeries { last_t, last_v, .. } = self.in_head(index)?;
         let seen = TimeRange::new(self.range.min.max(self.view.head_from), self.range.max);
         Some(Sample { t: last_t, v: last_v? }).filter(|sample| seen.contains(sample.t))
     }

@@ -103,6 +103,7 @@ impl LabelIndex for Head {
     fn matching(
         &self,
         name: &str,
+        _prefix: &str,
         accept: &mut dyn FnMut(&str) -> bool,
         context: &QueryContext,
     ) -> Result<Vec<u32>, QueryError> {

@@ -82,8 +82,17 @@ impl SeriesLabels {
     }
 
     pub(crate) fn labels(&self, slot: u32) -> Labels {
-        Labels::from_pairs(self.pairs_of(slot))
-            .expect("names are distinct since the series was added")
+        Labels::from_sorted_pairs(self.pairs_of(slot)).unwrap_or_else(|| {
+            Labels::from_pairs(self.pairs_of(slot))
+                .expect("names are distinct since the series was added")
+        })
+    }
+
+    /// Those labels of a series that have one of these names.
+    pub(crate) fn labels_named(&self, slot: u32, names: &[String]) -> Labels {
+        let wanted = |(name, _): &(&str, &str)| names.iter().any(|one| one == name);
+        Labels::from_sorted_pairs(self.pairs_of(slot).filter(wanted))
+            .unwrap_or_else(|| self.labels(slot))
     }
 
     /// The pairs with label `name`.

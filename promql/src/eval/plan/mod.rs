@@ -204,6 +204,17 @@ pub(super) struct Selector<'q> {
     pub(super) stats_only: bool,
     /// Samples outside of the window count.
     pub(super) extension: Option<RangeExtension>,
+    /// The labels that are looked at; `None`: all.
+    pub(super) projection: Option<Projection<'q>>,
+}
+
+/// The labels of a selector's series that a query looks at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Projection<'q> {
+    /// Those that groups have in common.
+    pub(super) grouping: &'q [String],
+    /// Remarks may name the metric.
+    pub(super) metric_name: bool,
 }
 
 /// Which time is looked at from a step.
@@ -400,7 +411,33 @@ pub(super) enum Names {
     Mixed,
 }
 
-impl VectorPlan<'_> {
+impl<'q> VectorPlan<'q> {
+    /// Of its series nothing but the labels in `grouping` is looked at, and the metric's name if `metric_name`.
+    pub(super) fn project(&mut self, grouping: &'q [String], metric_name: bool) {
+        let mut plan = self;
+        loop {
+            plan = match plan {
+                Self::Selector(selector) => {
+                    selector.projection = Some(Projection { grouping, metric_name });
+                    return;
+                }
+                Self::Window(window) if !window.may_collide => {
+                    if let Source::Selector { selector, .. } = &mut window.source {
+                        selector.projection = Some(Projection { grouping, metric_name: true });
+                    }
+                    return;
+                }
+                Self::Pipeline(input, stages)
+                    if stages.list.iter().all(|stage| matches!(stage, Stage::Map(_))) =>
+                {
+                    input
+                }
+                Self::Once(input) => input,
+                _ => return,
+            }
+        }
+    }
+
     /// What is known about the metric names of the result.
     pub(super) fn names(&self) -> Names {
         match self {

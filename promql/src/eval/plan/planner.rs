@@ -12,8 +12,8 @@ use super::{
     Selector, Source, Stage, Stages, Subquery, VectorPlan,
 };
 use crate::ast::{
-    Aggregate, At, Binary, BinaryOp, Expr, MatrixSelector, RangeExtension, Span, TimeModifiers,
-    ValueType, VectorSelector,
+    Aggregate, AggregateOp, At, Binary, BinaryOp, Expr, MatrixSelector, RangeExtension, Span,
+    TimeModifiers, ValueType, VectorSelector,
 };
 use crate::eval::failure::{ExecutionError, QueryFailure};
 use crate::eval::{arithmetic, extended};
@@ -248,7 +248,7 @@ impl<'c> Planner<'c> {
         self.extend_bounds(TimeRange::new(min, max));
         let stats_only = self.histogram_use == HistogramUse::Stats;
         let (matchers, span) = (&selector.matchers, selector.span);
-        Ok(Selector { matchers, look, span, stats_only, extension })
+        Ok(Selector { matchers, look, span, stats_only, extension, projection: None })
     }
 
     /// Notes that samples of a time range are read.
@@ -335,7 +335,12 @@ impl<'c> Planner<'c> {
         let op = aggregate.op;
         let input = self.vector(&aggregate.expr, times)?;
         // The parameter does not count: Prometheus looks at the operand alone.
-        Ok(input.map(|input| {
+        Ok(input.map(|mut input| {
+            if !aggregate.without && op.folds() {
+                // Where histograms are added, remarks name the metric.
+                let metric_name = matches!(op, AggregateOp::Sum | AggregateOp::Avg);
+                input.project(&aggregate.grouping, metric_name);
+            }
             let (input_span, span) = (aggregate.expr.span(), aggregate.span);
             let aggregation =
                 Aggregation { op, input, parameter, grouping, parameter_span, input_span, span };

@@ -42,8 +42,9 @@ fn chunks(block: &Block) -> Vec<(TimeRange, Vec<u8>)> {
     let context = QueryContext::unbounded();
     let mut found = vec![];
     let mut cursor = block.chunks.cursor(1024);
-    for series in block.select(&[], TimeRange::ALL, &mut charge(), &context).unwrap() {
-        for chunk in &series.chunks {
+    let selection = block.select(&[], TimeRange::ALL, None, &mut charge(), &context).unwrap();
+    for series in &selection.series {
+        for chunk in selection.chunks_of(series) {
             found.push((chunk.range, cursor.read(chunk.reference).unwrap().bytes.to_vec()));
         }
     }

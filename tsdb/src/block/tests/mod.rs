@@ -124,9 +124,10 @@ fn charge() -> Charge {
 fn content(block: &Block) -> Result<Model, QueryError> {
     let context = QueryContext::unbounded();
     let mut model = Model::new();
-    for series in block.select(&[], TimeRange::ALL, &mut charge(), &context)? {
+    let selection = block.select(&[], TimeRange::ALL, None, &mut charge(), &context)?;
+    for series in &selection.series {
         let mut columns = Columns::new();
-        block.read(&series, block.meta.range(), &mut columns, &context)?;
+        block.read(&selection, series, block.meta.range(), &mut columns, &context)?;
         let labels = series.labels.iter().map(|l| (String::from(l.name), String::from(l.value)));
         let samples: BTreeMap<i64, u64> =
             columns.iter().map(|sample| (sample.t, sample.v.to_bits())).collect();

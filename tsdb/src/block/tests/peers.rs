@@ -64,9 +64,10 @@ fn blocks_of_prometheus(folder: &Path) -> Vec<Block> {
 fn columns(block: &Block) -> BTreeMap<Pairs, Columns> {
     let context = QueryContext::unbounded();
     let mut found = BTreeMap::new();
-    for series in block.select(&[], TimeRange::ALL, &mut charge(), &context).unwrap() {
+    let selection = block.select(&[], TimeRange::ALL, None, &mut charge(), &context).unwrap();
+    for series in &selection.series {
         let mut columns = Columns::new();
-        block.read(&series, TimeRange::ALL, &mut columns, &context).unwrap();
+        block.read(&selection, series, TimeRange::ALL, &mut columns, &context).unwrap();
         let labels = series.labels.iter().map(|l| (String::from(l.name), String::from(l.value)));
         if !columns.is_empty() {
             found.insert(labels.collect(), columns);

@@ -198,6 +198,52 @@ fn the_head_is_cut_into_blocks_that_are_read_with_it() {
     assert_eq!(db.append(&batch).unwrap().rejected[0].reason, Rejection::OutOfBounds);
 }
 
+/// The labels that a selection comes with, and how many samples it has.
+fn projected(db: &Db, range: TimeRange, names: Option<&[&str]>) -> Vec<(String, usize)> {
+    let context = QueryContext::unbounded();
+    let querier = db.querier(range).unwrap();
+    let selection = Selection { projection: names, ..Selection::new(&[], range) };
+    let set = querier.select(&selection, &context).unwrap();
+    let mut columns = Columns::new();
+    let mut one = |index| {
+        columns.clear();
+        set.read(index, range, &mut columns, &context).unwrap();
+        (set.labels(index).to_string(), columns.len())
+    };
+    (0..set.len()).map(&mut one).collect()
+}
+
+#[test]
+fn labels_that_nobody_looks_at_are_left_out_where_there_is_nothing_to_join() {
+    let disk = MemDisk::new();
+    let db = open(&disk);
+    times(15_000, 4 * HOUR).for_each(|t| append(&db, 3, t));
+    assert_eq!(db.maintain().unwrap().blocks_cut, 1);
+    let both = TimeRange::new(0, 4 * HOUR);
+    let whole: Vec<_> = (0..3).map(|i| (labels(i).to_string(), 961)).collect();
+    assert_eq!(projected(&db, both, None), whole);
+    // Parts of a series find each other by their labels.
+    assert_eq!(projected(&db, both, Some(&[])), whole);
+    // In a block alone.
+    let of_block = TimeRange::new(HOUR, HOUR + MINUTE);
+    assert_eq!(
+        db.querier(of_block)
+            .unwrap()
+            .select(&Selection::new(&[], of_block), &QueryContext::unbounded())
+            .unwrap()
+            .order(),
+        SeriesOrder::Labels
+    );
+    let i = |i: usize| format!("{{i=\"{i}\"}}");
+    let expected: Vec<_> = (0..3).map(|n| (i(n), 5)).collect();
+    assert_eq!(projected(&db, of_block, Some(&["i", "other"])), expected);
+    assert_eq!(projected(&db, of_block, Some(&[])), vec![(String::from("{}"), 5); 3]);
+    // In the head alone.
+    let of_head = TimeRange::new(3 * HOUR, 3 * HOUR + MINUTE);
+    assert_eq!(projected(&db, of_head, Some(&["i", "other"])), expected);
+    assert_eq!(projected(&db, of_head, Some(&[])), vec![(String::from("{}"), 5); 3]);
+}
+
 #[test]
 fn a_view_does_not_see_what_comes_after_it() {
     let disk = MemDisk::new();
