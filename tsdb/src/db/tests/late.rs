@@ -130,3 +130,27 @@ fn blocks_of_late_samples_do_not_move_the_head() {
     all.sort_unstable();
     assert_eq!(content(&db), expected(1, all));
 }
+
+#[test]
+fn late_samples_that_were_deleted_while_a_view_is_open_do_not_come_back() {
+    let disk = MemDisk::new();
+    let db = open_with(&disk, with_window(24));
+    append(&db, 1, 5 * HOUR);
+    append(&db, 1, HOUR);
+    let all = [vec![Matcher::equal("job", "test")]];
+    let view = db.querier(TimeRange::ALL).unwrap();
+    db.delete_series(&all, TimeRange::new(0, 2 * HOUR)).unwrap();
+    // The view still reads the first where they were, so these cannot be put into a block.
+    append(&db, 1, 2 * HOUR + MINUTE);
+    let more = TimeRange::new(2 * HOUR + 1, 3 * HOUR);
+    let refused = db.delete_series(&all, more).unwrap_err();
+    assert!(matches!(refused, crate::AdminError::Busy), "{refused}");
+    db.delete_series(&all, TimeRange::new(3 * HOUR, 4 * HOUR)).unwrap();
+    assert_eq!(content(&db), expected(1, [2 * HOUR + MINUTE, 5 * HOUR]));
+    drop(view);
+    db.delete_series(&all, more).unwrap();
+    assert_eq!(content(&db), expected(1, [5 * HOUR]));
+    drop(db);
+    disk.kill();
+    assert_eq!(content(&open_with(&disk, with_window(24))), expected(1, [5 * HOUR]));
+}
