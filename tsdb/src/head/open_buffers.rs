@@ -9,8 +9,6 @@ use std::collections::VecDeque;
 /// Sizes of buffers. The last holds the largest chunk: 1005 bytes at which a chunk is cut, and one more sample.
 const CLASS_BYTES: [usize; 10] = [48, 64, 96, 128, 192, 256, 384, 512, 768, 1040];
 
-const CLASS_BYTES_MAX: usize = CLASS_BYTES[CLASS_BYTES.len() - 1];
-
 const PAGE_BYTES: usize = 64 << 10;
 
 /// Unused pages that keep their memory.
@@ -170,16 +168,17 @@ impl OpenBuffers {
     /// A buffer of at least `bytes` with the content of `buffer`, which is freed.
     ///
     /// # Panics
-    /// If `bytes` is more than a chunk can have.
+    /// If `bytes` is more than a chunk can have, or the buffer has as many.
     pub(crate) fn grow(&mut self, buffer: Buffer, bytes: usize) -> Buffer {
         let class = CLASS_BYTES.iter().position(|&size| size >= bytes);
         let class = class.expect("chunks are cut before they outgrow the largest class");
+        assert!(class > usize::from(buffer.class), "it has room enough");
         let grown = self.allocate_in(u8::try_from(class).expect("there are few classes"));
-        let mut content = [0; CLASS_BYTES_MAX];
-        let old = self.get(buffer);
-        let content = &mut content[..old.len()];
-        content.copy_from_slice(old);
-        self.get_mut(grown)[..content.len()].copy_from_slice(content);
+        let (page, range) = locate(buffer);
+        // A page has buffers of one class, so the other is in another.
+        let bytes = std::mem::take(&mut self.pages[page].bytes);
+        self.get_mut(grown)[..range.len()].copy_from_slice(&bytes[range]);
+        self.pages[page].bytes = bytes;
         self.free(buffer);
         grown
     }

@@ -5,6 +5,7 @@
 
 pub(crate) mod histograms;
 
+use chunkenc::varint::{low_seven, zigzag};
 use model::{Exemplar, Labels, Metadata, Timestamp};
 
 use crate::bytes::{Bytes, DecodeError, put_str, put_uvarint, put_varint};
@@ -104,6 +105,22 @@ pub(crate) fn put_series_pairs<'a>(
     }
 }
 
+/// Two varints of ten bytes at most, and a float.
+const SAMPLE_BYTES_MAX: usize = 28;
+
+/// Writes a varint to `into` from `at` on; where it ends.
+#[inline]
+fn write_varint(value: i64, into: &mut [u8; SAMPLE_BYTES_MAX], mut at: usize) -> usize {
+    let mut rest = zigzag(value);
+    while rest >= 0x80 {
+        into[at] = low_seven(rest) | 0x80;
+        rest >>= 7;
+        at += 1;
+    }
+    into[at] = low_seven(rest);
+    at + 1
+}
+
 /// Writes `samples` as a record; leaves `record` empty when there are none.
 pub(crate) fn put_samples(record: &mut Vec<u8>, samples: impl Iterator<Item = RefSample>) {
     let mut samples = samples.peekable();
@@ -111,8 +128,12 @@ pub(crate) fn put_samples(record: &mut Vec<u8>, samples: impl Iterator<Item = Re
     record.push(SAMPLES);
     let base = Base::put(record, first.series, first.t);
     for sample in samples {
-        base.put_delta(record, sample.series, sample.t);
-        record.extend_from_slice(&sample.v.to_bits().to_be_bytes());
+        // Room for the longest is put at once and what is not needed taken back: one check of the capacity instead of one for each byte.
+        let start = record.len();
+        record.extend_from_slice(&[0; SAMPLE_BYTES_MAX]);
+        let place = record[start..].first_chunk_mut().expect("put just now");
+        let len = base.write_sample(&sample, place);
+        record.truncate(start + len);
     }
 }
 
@@ -215,6 +236,16 @@ impl Base {
     fn put_delta(&self, record: &mut Vec<u8>, series: u64, t: Timestamp) {
         put_varint(record, series.wrapping_sub(self.series).cast_signed());
         put_varint(record, t.wrapping_sub(self.t));
+    }
+
+    /// Writes a sample to the start of `into`; its length.
+    #[inline]
+    fn write_sample(&self, sample: &RefSample, into: &mut [u8; SAMPLE_BYTES_MAX]) -> usize {
+        let series = sample.series.wrapping_sub(self.series).cast_signed();
+        let at = write_varint(series, into, 0);
+        let at = write_varint(sample.t.wrapping_sub(self.t), into, at);
+        into[at..at + 8].copy_from_slice(&sample.v.to_bits().to_be_bytes());
+        at + 8
     }
 
     fn read_delta(&self, bytes: &mut Bytes<'_>) -> Result<(u64, Timestamp), DecodeError> {
