@@ -7,17 +7,30 @@ use model::{Budget, Cancellation, QueryContext};
 use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 
-use crate::api::error::{ApiError, ErrorType};
-
-/// Bytes that one query may hold. Prometheus's default of 50 million samples is 800 MB.
-const QUERY_BYTES_MAX: u64 = 2 << 30;
+use crate::api::error::{ApiError, ErrorType, Failure};
 
 /// The place where queries run.
 #[derive(Debug)]
 pub(crate) struct Queries {
     slots: Arc<Semaphore>,
     timeout: Duration,
+    /// Of all queries together.
     bytes: Budget,
+    /// Of one; [`u64::MAX`] where that of all is the one that binds.
+    query_bytes_max: u64,
+}
+
+/// What bounds queries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QueryBounds {
+    /// Queries that run at a time; at least 1.
+    pub(crate) concurrency_max: usize,
+    /// Longest time of a query, waiting included.
+    pub(crate) timeout: Duration,
+    /// Bytes that one may hold; 0 for no bound of its own.
+    pub(crate) bytes_max: u64,
+    /// Bytes that all together may hold; 0 for no bound.
+    pub(crate) total_bytes_max: u64,
 }
 
 /// A query's turn to run.
@@ -30,11 +43,14 @@ pub(crate) struct Turn {
 }
 
 impl Queries {
-    /// At most `concurrency_max` at a time, none longer than `timeout`, waiting included; all together hold at most
-    /// `bytes_max` bytes.
-    pub(crate) fn new(concurrency_max: usize, timeout: Duration, bytes_max: u64) -> Self {
+    /// A place for as many queries as `bounds` say.
+    pub(crate) fn new(bounds: QueryBounds) -> Self {
+        let QueryBounds { concurrency_max, timeout, bytes_max, total_bytes_max } = bounds;
         let slots = Arc::new(Semaphore::new(concurrency_max.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { slots, timeout, bytes: Budget::new(bytes_max) }
+        let bound = |max: u64| if max == 0 { u64::MAX } else { max };
+        let (one, all) = (bound(bytes_max), bound(total_bytes_max));
+        let query_bytes_max = if one < all { one } else { u64::MAX };
+        Self { slots, timeout, bytes: Budget::new(all), query_bytes_max }
     }
 
     /// Runs `query` when there is a free slot. `timeout` may shorten the configured one.
@@ -47,7 +63,7 @@ impl Queries {
     ) -> Result<T, ApiError>
     where
         T: Send + 'static,
-        E: Into<ApiError> + Send + 'static,
+        E: Into<Failure> + Send + 'static,
         F: FnOnce(&Turn) -> Result<T, E> + Send + 'static,
     {
         let timeout = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout));
@@ -59,7 +75,7 @@ impl Queries {
             .map_err(|_| ApiError::new(ErrorType::Internal, "the server is stopping"))?;
         let cancellation = Cancellation::new();
         let _gone = CancelOnDrop(cancellation.clone());
-        let budget = self.bytes.child(QUERY_BYTES_MAX);
+        let budget = self.bytes.child(self.query_bytes_max);
         let context = QueryContext { budget, cancellation, deadline: Some(deadline) };
         let turn = Turn { context, queued: asked.elapsed() };
         let task = tokio::task::spawn_blocking(move || {
@@ -68,12 +84,26 @@ impl Queries {
             query(&turn)
         });
         match task.await {
-            Ok(result) => result.map_err(Into::into),
+            Ok(result) => result.map_err(|error| match error.into() {
+                Failure::OverBudget { needed, allowed } => self.over_budget(needed, allowed),
+                Failure::Other(error) => error,
+            }),
             Err(_) => {
                 tracing::error!("a query panicked");
                 Err(ApiError::new(ErrorType::Internal, "the query failed unexpectedly"))
             }
         }
+    }
+
+    /// Names the bound that was reached, so that whoever runs the server knows which flag it is.
+    fn over_budget(&self, needed: u64, allowed: u64) -> ApiError {
+        let (who, flag) = if allowed == self.query_bytes_max {
+            ("the query needs", "--query.max-bytes")
+        } else {
+            ("all queries together need", "--query.max-total-bytes")
+        };
+        let message = format!("{who} {needed} bytes at a time, {allowed} are allowed by {flag}");
+        ApiError::new(ErrorType::Execution, message)
     }
 }
 
@@ -90,7 +120,12 @@ mod tests {
     use super::*;
 
     fn queries() -> Queries {
-        Queries::new(1, Duration::from_secs(60), u64::MAX)
+        bounded(0, 0)
+    }
+
+    fn bounded(bytes_max: u64, total_bytes_max: u64) -> Queries {
+        let timeout = Duration::from_secs(60);
+        Queries::new(QueryBounds { concurrency_max: 1, timeout, bytes_max, total_bytes_max })
     }
 
     #[tokio::test]
@@ -137,9 +172,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_queries_share_one_account() {
-        let queries = Queries::new(1, Duration::from_secs(60), 100);
-        let query = |turn: &Turn| turn.context.budget.charge(101).map(drop);
-        assert_eq!(queries.run(None, query).await.unwrap_err().kind, ErrorType::Execution);
+    async fn bytes_are_bounded_for_one_query_and_for_all_together() {
+        const ONE: &str =
+            "the query needs 101 bytes at a time, 100 are allowed by --query.max-bytes";
+        const ALL: &str = "all queries together need 161 bytes at a time, 160 are allowed by --query.max-total-bytes";
+        for (bytes_max, total_bytes_max, elsewhere, bytes, refused) in [
+            (100, 160, 0, 100, None),
+            (100, 160, 0, 101, Some(ONE)),
+            (100, 160, 60, 100, None),
+            (100, 160, 61, 100, Some(ALL)),
+            // Where one may hold as much as all may, it is all that are too many.
+            (160, 160, 61, 100, Some(ALL)),
+            (1000, 160, 0, 161, Some(ALL)),
+            (0, 160, 0, 161, Some(ALL)),
+            (100, 0, 1 << 40, 101, Some(ONE)),
+            (0, 0, 1 << 40, 1 << 40, None),
+        ] {
+            let queries = bounded(bytes_max, total_bytes_max);
+            let held = queries.bytes.charge(elsewhere).unwrap();
+            let query = move |turn: &Turn| turn.context.budget.charge(bytes).map(drop);
+            let error = queries.run(None, query).await.err();
+            let expected = refused.map(|message| ApiError::new(ErrorType::Execution, message));
+            assert_eq!(error, expected, "{bytes_max} {total_bytes_max} {elsewhere} {bytes}");
+            assert_eq!(queries.bytes.bytes_used(), held.bytes());
+        }
     }
 }

@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tsdb::{Db, OsDisk, ReplayProgress};
 
 use crate::metrics::Metrics;
-use crate::queries::Queries;
+use crate::queries::{Queries, QueryBounds};
 use crate::state::{Ready, Reload, Server};
 use crate::{memory, routes, storage};
 
 /// How often the head is looked at for being cut, and old blocks for being dropped.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
-/// Bytes that all queries together may hold, at most; on a small machine it is half of its memory.
+/// Bytes that all queries together may hold unless that is given; on a small machine it is half of its memory.
 const QUERIES_BYTES_MAX: u64 = 8 << 30;
 /// Reloads that may wait; further requests wait for a place.
 const RELOADS_QUEUED_MAX: usize = 8;
@@ -45,6 +45,11 @@ pub struct Config {
     pub replay: Arc<ReplayProgress>,
     /// Options of the query engine. The subquery step follows the configuration's evaluation interval.
     pub engine: EngineOptions,
+    /// Bytes that one query may hold; 0 for no bound of its own.
+    pub query_bytes_max: u64,
+    /// Bytes that all queries together may hold, 0 for no bound; `None` for 8 GiB or half of the memory of the machine or
+    /// control group, whichever is less.
+    pub queries_bytes_max: Option<u64>,
     /// Whether `POST /-/reload` is answered.
     pub enable_lifecycle: bool,
     /// Whether `POST /api/v1/admin/tsdb/…` is answered.
@@ -152,6 +157,12 @@ pub async fn run(
     let options = storage::options(config.storage, &scrape_config.storage);
     let mut flags = config.flags;
     storage::set_effective(&mut flags, &scrape_config.storage, options.max_block_duration);
+    let total_bytes_max = config
+        .queries_bytes_max
+        .unwrap_or_else(|| QUERIES_BYTES_MAX.min(memory::available_bytes() / 2));
+    if let Some((_, value)) = flags.iter_mut().find(|(flag, _)| flag == "query.max-total-bytes") {
+        *value = config::format_size(total_bytes_max);
+    }
     let listener = http::bind(&config.listen_address).await?;
     let (reloads, mut reload_requests) = mpsc::channel(RELOADS_QUEUED_MAX);
     let parts = Parts {
@@ -162,11 +173,12 @@ pub async fn run(
     let server = Arc::new(Server {
         started: parts.clock.now(),
         clock: Arc::clone(&parts.clock),
-        queries: Queries::new(
-            config.engine.concurrency_max,
-            config.engine.timeout,
-            QUERIES_BYTES_MAX.min(memory::available_bytes() / 2),
-        ),
+        queries: Queries::new(QueryBounds {
+            concurrency_max: config.engine.concurrency_max,
+            timeout: config.engine.timeout,
+            bytes_max: config.query_bytes_max,
+            total_bytes_max,
+        }),
         engine: Arc::new(Engine::new(config.engine, &config.registry)),
         metrics: Metrics::new(&config.registry),
         registry: config.registry,

@@ -18,7 +18,7 @@ use tower::ServiceExt;
 use tsdb::{Db, MemDisk};
 
 use crate::metrics::Metrics;
-use crate::queries::Queries;
+use crate::queries::{Queries, QueryBounds};
 use crate::routes;
 use crate::state::{Ready, Reload, Server};
 use crate::storage;
@@ -28,6 +28,9 @@ const NOW: Timestamp = 1_435_781_430_000;
 
 /// The series of `m`.
 const SERIES: &str = r#"[{"__name__":"m","a":"1"},{"__name__":"m","a":"2"}]"#;
+
+/// What a query may hold.
+const QUERY_BYTES_MAX: u64 = 1 << 20;
 
 /// A label value that would run if a page wrote it as it is.
 const HOSTILE: &str = "<script>alert('\"&')</script>";
@@ -44,7 +47,12 @@ fn server(clock: &Arc<ManualClock>, enable_admin_api: bool) -> Arc<Server> {
         clock: Arc::clone(clock) as Arc<dyn Clock>,
         started: NOW,
         engine: Arc::new(Engine::new(EngineOptions::default(), &registry)),
-        queries: Queries::new(2, Duration::from_secs(60), u64::MAX),
+        queries: Queries::new(QueryBounds {
+            concurrency_max: 2,
+            timeout: Duration::from_secs(60),
+            bytes_max: QUERY_BYTES_MAX,
+            total_bytes_max: 0,
+        }),
         metrics: Metrics::new(&registry),
         registry,
         flags: vec![
@@ -253,6 +261,23 @@ async fn mistakes_in_queries() {
     let (status, body) = server.get("/api/v1/query?query=m&timeout=0").await;
     assert_eq!(status, 503, "{body}");
     assert!(body.starts_with(r#"{"status":"error","errorType":"timeout","#), "{body}");
+}
+
+#[tokio::test]
+async fn a_query_that_needs_too_many_bytes_is_told_how_many() {
+    let server = Fixture::new();
+    for path in [
+        "/api/v1/query?query=count_over_time(vector(1)[100d:1s])",
+        "/api/v1/query_range?query=count_over_time(vector(1)[100d:1s])&start=0&end=10&step=10",
+    ] {
+        let (status, body) = server.get(path).await;
+        assert_eq!(status, 422, "{path}: {body}");
+        let start = r#"{"status":"error","errorType":"execution","error":"the query needs "#;
+        let end = r#" bytes at a time, 1048576 are allowed by --query.max-bytes"}"#;
+        let needed = body.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
+        let needed: u64 = needed.unwrap_or_else(|| panic!("{path}: {body}")).parse().unwrap();
+        assert!(needed > QUERY_BYTES_MAX, "{path}: {body}");
+    }
 }
 
 #[tokio::test]

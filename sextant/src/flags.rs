@@ -156,7 +156,8 @@ pub(crate) struct QueryFlags {
     #[arg(
         long = "query.max-concurrency",
         value_name = "N",
-        default_value_t = 20,
+        default_value = "20",
+        value_parser = positive_number,
         env = "SEXTANT_QUERY_MAX_CONCURRENCY"
     )]
     pub(crate) max_concurrency: usize,
@@ -168,6 +169,25 @@ pub(crate) struct QueryFlags {
         env = "SEXTANT_QUERY_MAX_SAMPLES"
     )]
     pub(crate) max_samples: u64,
+    /// Bytes that one query may hold in memory (512MB, 2GB; powers of 1024); beyond that it fails and says what
+    /// it needed. 0 for no bound but that of all queries
+    #[arg(
+        long = "query.max-bytes",
+        value_name = "SIZE",
+        default_value = "2GB",
+        value_parser = size,
+        env = "SEXTANT_QUERY_MAX_BYTES"
+    )]
+    pub(crate) max_bytes: u64,
+    /// Bytes that all queries together may hold in memory. 8GB, or half of the memory of the machine or
+    /// control group if that is less, if not given. 0 for no bound
+    #[arg(
+        long = "query.max-total-bytes",
+        value_name = "SIZE",
+        value_parser = size,
+        env = "SEXTANT_QUERY_MAX_TOTAL_BYTES"
+    )]
+    pub(crate) max_total_bytes: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -210,6 +230,25 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, DurationOutOfRan
         duration => Ok(duration),
     }
 }
+
+/// A whole number above 0.
+fn positive_number(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(0) => Err(String::from("must be greater than 0")),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A number of bytes.
+pub(crate) fn size(text: &str) -> Result<u64, BadSize> {
+    config::parse_size(text).ok_or(BadSize)
+}
+
+/// A value that is no size.
+#[derive(Debug, thiserror::Error)]
+#[error("a size has a unit: 512MB, 20GB")]
+pub(crate) struct BadSize;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DurationOutOfRange {
@@ -275,12 +314,40 @@ mod tests {
         assert!(!server.daemon.web.enable_admin_api && !server.daemon.web.enable_lifecycle);
         assert_eq!(server.daemon.query.timeout, Duration::from_secs(120));
         assert_eq!(server.daemon.query.max_samples, 50_000_000);
+        assert_eq!(server.daemon.query.max_concurrency, 20);
+        assert_eq!(server.daemon.query.lookback_delta, Duration::from_secs(300));
         assert_eq!(server.daemon.web.listen_address, "127.0.0.1:9090");
     }
 
     #[test]
+    fn bytes_of_queries() {
+        for (flags, one, all) in [
+            (&[][..], 2 << 30, None),
+            (
+                &["--query.max-bytes=512MB", "--query.max-total-bytes=4GiB"],
+                512 << 20,
+                Some(4 << 30),
+            ),
+            (&["--query.max-bytes=0", "--query.max-total-bytes=0B"], 0, Some(0)),
+        ] {
+            let cli = parse(&[&["sextant"], flags].concat()).unwrap();
+            let query = cli.here.daemon.query;
+            assert_eq!((query.max_bytes, query.max_total_bytes), (one, all), "{flags:?}");
+        }
+    }
+
+    #[test]
     fn malformed_values_are_refused() {
-        for flag in ["--query.timeout=0s", "--query.timeout=5", "--web.max-connections=x"] {
+        for flag in [
+            "--query.timeout=0s",
+            "--query.timeout=5",
+            "--query.max-concurrency=0",
+            "--query.max-samples=-1",
+            "--query.max-bytes=5",
+            "--query.max-bytes=-1GB",
+            "--query.max-total-bytes=half",
+            "--web.max-connections=x",
+        ] {
             assert!(parse(&["sextant", "server", flag]).is_err(), "{flag}");
             assert!(parse(&["sextant", flag]).is_err(), "{flag}");
         }

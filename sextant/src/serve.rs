@@ -103,6 +103,8 @@ fn config(setup: Setup<'_>) -> server::Config {
             samples_max: query.max_samples,
             ..EngineOptions::default()
         },
+        query_bytes_max: query.max_bytes,
+        queries_bytes_max: query.max_total_bytes,
         enable_lifecycle: web.enable_lifecycle,
         enable_admin_api: web.enable_admin_api,
         flags: setup.values,

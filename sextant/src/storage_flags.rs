@@ -7,7 +7,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use model::{Matcher, parse_duration};
 use tsdb::{Fsync, Options};
 
-use crate::flags::{DurationOutOfRange, positive_duration};
+use crate::flags::{BadSize, DurationOutOfRange, positive_duration, size};
 
 /// What is kept unless a flag or the configuration file says otherwise.
 const RETENTION_DEFAULT: Duration = Duration::from_secs(15 * 86_400);
@@ -185,8 +185,8 @@ struct Selector(Vec<Matcher>);
 /// A value that is not of the form that the flag takes.
 #[derive(Debug, thiserror::Error)]
 enum BadValue {
-    #[error("a size has a unit: 512MB, 20GB")]
-    Size,
+    #[error(transparent)]
+    Size(#[from] BadSize),
     #[error("must be 0 or between 10MB and 256MB")]
     SegmentSize,
 }
@@ -258,10 +258,6 @@ impl StorageFlags {
 
 fn duration(text: &str) -> Result<Duration, DurationOutOfRange> {
     Ok(parse_duration(text)?)
-}
-
-fn size(text: &str) -> Result<u64, BadValue> {
-    config::parse_size(text).ok_or(BadValue::Size)
 }
 
 fn segment_size(text: &str) -> Result<u64, BadValue> {

@@ -78,29 +78,53 @@ impl ApiError {
     }
 }
 
-impl From<QueryError> for ApiError {
-    fn from(error: QueryError) -> Self {
-        let kind = match &error {
-            QueryError::Cancelled => ErrorType::Canceled,
-            QueryError::TimedOut => ErrorType::Timeout,
-            QueryError::OverBudget { .. } => ErrorType::Execution,
-            _ => ErrorType::Internal,
-        };
-        Self::new(kind, error.to_string())
+/// Why a query that had its turn failed. Which bound of bytes it reached is for whoever set them to say.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// More bytes would have been held than allowed.
+    OverBudget {
+        needed: u64,
+        allowed: u64,
+    },
+    Other(ApiError),
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self::Other(error)
     }
 }
 
-impl From<QueryFailure> for ApiError {
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Self {
+        let kind = match error {
+            QueryError::OverBudget { needed, allowed } => {
+                return Self::OverBudget { needed, allowed };
+            }
+            QueryError::Cancelled => ErrorType::Canceled,
+            QueryError::TimedOut => ErrorType::Timeout,
+            _ => ErrorType::Internal,
+        };
+        Self::Other(ApiError::new(kind, error.to_string()))
+    }
+}
+
+impl From<QueryFailure> for Failure {
     fn from(failure: QueryFailure) -> Self {
         let message = failure.to_string();
-        match failure {
-            QueryFailure::Parse(_) | QueryFailure::Invalid(_) => Self::parameter("query", message),
-            QueryFailure::Timeout => Self::new(ErrorType::Timeout, message),
-            QueryFailure::Canceled => Self::new(ErrorType::Canceled, message),
-            QueryFailure::Storage(error) => Self::from(error),
-            QueryFailure::Thread(_) => Self::new(ErrorType::Internal, message),
-            _ => Self::new(ErrorType::Execution, message),
-        }
+        Self::Other(match failure {
+            QueryFailure::OverBudget { needed, allowed } => {
+                return Self::OverBudget { needed, allowed };
+            }
+            QueryFailure::Storage(error) => return Self::from(error),
+            QueryFailure::Parse(_) | QueryFailure::Invalid(_) => {
+                ApiError::parameter("query", message)
+            }
+            QueryFailure::Timeout => ApiError::new(ErrorType::Timeout, message),
+            QueryFailure::Canceled => ApiError::new(ErrorType::Canceled, message),
+            QueryFailure::Thread(_) => ApiError::new(ErrorType::Internal, message),
+            _ => ApiError::new(ErrorType::Execution, message),
+        })
     }
 }
 

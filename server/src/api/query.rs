@@ -10,7 +10,7 @@ use promql::value::{QueryResult, Value};
 use promql::{QueryFailure, QueryOptions};
 
 use super::TRUNCATED;
-use super::error::ApiError;
+use super::error::{ApiError, Failure};
 use super::json::{self, Timings};
 use super::params::Params;
 use crate::queries::Turn;
@@ -120,7 +120,7 @@ where
         }
         let timings = Timings { queued: turn.queued, evaluated: started.elapsed() };
         let timings = request.stats.is_some().then_some(timings);
-        Ok::<_, ApiError>(json::query_body(&result, &warnings, timings, &turn.context)?)
+        Ok::<_, Failure>(json::query_body(&result, &warnings, timings, &turn.context)?)
     });
     Ok(json::response(answer.await?))
 }
