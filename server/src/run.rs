@@ -45,6 +45,8 @@ pub struct Config {
     pub replay: Arc<ReplayProgress>,
     /// Options of the query engine. The subquery step follows the configuration's evaluation interval.
     pub engine: EngineOptions,
+    /// Whether `stats=all` counts the samples of each step.
+    pub per_step_stats: bool,
     /// Bytes that one query may hold; 0 for no bound of its own.
     pub query_bytes_max: u64,
     /// Bytes that all queries together may hold, 0 for no bound; `None` for 8 GiB or half of the memory of the machine or
@@ -179,7 +181,9 @@ pub async fn run(
             bytes_max: config.query_bytes_max,
             total_bytes_max,
         }),
+        parse: config.engine.parse,
         engine: Arc::new(Engine::new(config.engine, &config.registry)),
+        per_step_stats: config.per_step_stats,
         metrics: Metrics::new(&config.registry),
         registry: config.registry,
         flags,

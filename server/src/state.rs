@@ -20,6 +20,10 @@ pub(crate) struct Server {
     /// When the process started serving.
     pub(crate) started: Timestamp,
     pub(crate) engine: Arc<promql::Engine>,
+    /// Which experimental parts of the language the engine allows.
+    pub(crate) parse: promql::ParseOptions,
+    /// Whether `stats=all` counts the samples of each step.
+    pub(crate) per_step_stats: bool,
     pub(crate) queries: Queries,
     pub(crate) metrics: Metrics,
     pub(crate) registry: telemetry::Registry,

@@ -12,8 +12,9 @@ use axum::http::{HeaderMap, Method, Request, header};
 use http_body_util::BodyExt;
 use model::{Appender, Batch, Clock, Exemplar, ExemplarAppend, Labels, ManualClock, Timestamp};
 use parking_lot::RwLock;
-use promql::{Engine, EngineOptions};
+use promql::{Engine, EngineOptions, ParseOptions};
 use scrape::{Scraper, ScraperOptions};
+use serde_json::{Value, json};
 use tower::ServiceExt;
 use tsdb::{Db, MemDisk};
 
@@ -30,7 +31,7 @@ const NOW: Timestamp = 1_435_781_430_000;
 const SERIES: &str = r#"[{"__name__":"m","a":"1"},{"__name__":"m","a":"2"}]"#;
 
 /// What a query may hold.
-const QUERY_BYTES_MAX: u64 = 1 << 20;
+const QUERY_BYTES_MAX: u64 = 64 << 20;
 
 /// A label value that would run if a page wrote it as it is.
 const HOSTILE: &str = "<script>alert('\"&')</script>";
@@ -47,6 +48,8 @@ fn server(clock: &Arc<ManualClock>, enable_admin_api: bool) -> Arc<Server> {
         clock: Arc::clone(clock) as Arc<dyn Clock>,
         started: NOW,
         engine: Arc::new(Engine::new(EngineOptions::default(), &registry)),
+        parse: ParseOptions { binop_fill: true, ..ParseOptions::default() },
+        per_step_stats: true,
         queries: Queries::new(QueryBounds {
             concurrency_max: 2,
             timeout: Duration::from_secs(60),
@@ -100,6 +103,11 @@ fn open(server: &Server, clock: &Arc<ManualClock>) {
     assert!(server.running.set(Ready { store, scraper: Arc::new(scraper) }).is_ok());
 }
 
+/// `text` as the value of a parameter.
+fn encode(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+}
+
 struct Fixture {
     server: Arc<Server>,
     router: Router,
@@ -140,7 +148,7 @@ impl Fixture {
         &self,
         method: Method,
         path: &str,
-        form: &'static str,
+        form: impl Into<Body>,
         headers: &[(&str, &str)],
     ) -> (u16, String) {
         let mut request = Request::builder()
@@ -150,7 +158,7 @@ impl Fixture {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let (status, _, body) = self.send(request.body(Body::from(form)).unwrap()).await;
+        let (status, _, body) = self.send(request.body(form.into()).unwrap()).await;
         (status, body)
     }
 
@@ -159,7 +167,13 @@ impl Fixture {
         (status, body)
     }
 
-    async fn post(&self, path: &str, form: &'static str) -> (u16, String) {
+    /// `GET path`, whose answer is JSON.
+    async fn json(&self, path: &str) -> Value {
+        let (_, body) = self.get(path).await;
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"))
+    }
+
+    async fn post(&self, path: &str, form: impl Into<Body>) -> (u16, String) {
         self.change(Method::POST, path, form, &[]).await
     }
 
@@ -273,10 +287,269 @@ async fn a_query_that_needs_too_many_bytes_is_told_how_many() {
         let (status, body) = server.get(path).await;
         assert_eq!(status, 422, "{path}: {body}");
         let start = r#"{"status":"error","errorType":"execution","error":"the query needs "#;
-        let end = r#" bytes at a time, 1048576 are allowed by --query.max-bytes"}"#;
+        let end = r#" bytes at a time, 67108864 are allowed by --query.max-bytes"}"#;
         let needed = body.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
         let needed: u64 = needed.unwrap_or_else(|| panic!("{path}: {body}")).parse().unwrap();
         assert!(needed > QUERY_BYTES_MAX, "{path}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_query_looked_at_and_did() {
+    let server = Fixture::new();
+    let range = "query_range?query=sum(m)&start=1435781410&end=1435781420&step=5";
+    for (path, expected) in [
+        (
+            "query?query=m&stats=all",
+            json!({"totalQueryableSamplesPerStep": [[1_435_781_430, 2]], "totalQueryableSamples": 2, "samplesRead": 2, "peakSamples": 2}),
+        ),
+        (
+            "query?query=m&stats=true",
+            json!({"totalQueryableSamples": 2, "samplesRead": 2, "peakSamples": 2}),
+        ),
+    ] {
+        let answer = server.json(&format!("/api/v1/{path}")).await;
+        assert_eq!(answer["data"]["stats"]["samples"], expected, "{path}");
+        assert!(answer.get("warnings").is_none(), "{answer}");
+        let timings = answer["data"]["stats"]["timings"].as_object().unwrap();
+        let mut names: Vec<&String> = timings.keys().collect();
+        names.sort();
+        let expected = [
+            "evalTotalTime",
+            "execQueueTime",
+            "execTotalTime",
+            "innerEvalTime",
+            "queryPreparationTime",
+            "resultSortTime",
+        ];
+        assert_eq!(names, expected, "{path}");
+    }
+    let answer = server.json(&format!("/api/v1/{range}&stats=all")).await;
+    let samples = &answer["data"]["stats"]["samples"];
+    let per_step = json!([[1_435_781_410, 2], [1_435_781_415, 2], [1_435_781_420, 2]]);
+    assert_eq!(samples["totalQueryableSamplesPerStep"], per_step, "{answer}");
+    assert_eq!(samples["totalQueryableSamples"], 6, "{answer}");
+
+    let answer = server.json(&format!("/api/v1/{range}&explain=true")).await;
+    let explain = &answer["data"]["explain"];
+    assert_eq!(explain["operation"], "sum(m)", "{answer}");
+    let aggregation = &explain["operands"][0];
+    assert_eq!((&aggregation["series"], &aggregation["samples"]), (&json!(1), &json!(3)));
+    let selector = &aggregation["operands"][0];
+    assert_eq!(selector["operation"], r#"{__name__="m"}"#, "{answer}");
+    assert_eq!(selector["operands"], json!([]), "{answer}");
+    for (key, value) in [("seriesSelected", 2), ("samplesRead", 4), ("series", 2), ("samples", 6)] {
+        assert_eq!(selector[key], value, "{key}: {answer}");
+    }
+    assert!(explain["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{answer}");
+    assert!(explain["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{answer}");
+    for path in ["query?query=m", "query?query=m&explain=false", "query?query=m&stats=all"] {
+        let answer = server.json(&format!("/api/v1/{path}")).await;
+        assert!(answer["data"].get("explain").is_none(), "{answer}");
+    }
+    server
+        .check_error(
+            "/api/v1/query?query=m&explain=maybe",
+            400,
+            "bad_data",
+            r#"invalid parameter "explain": unable to parse boolean: strconv.ParseBool: parsing "maybe": invalid syntax"#,
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn syntax_trees() {
+    let server = Fixture::new();
+    let selector = |name: &str, matchers: Value| {
+        json!({
+            "type": "vectorSelector", "name": name, "matchers": matchers, "offset": 0, "offsetExpr": null,
+            "timestamp": null, "startOrEnd": null, "anchored": false, "smoothed": false,
+        })
+    };
+    let named = |name: &str| json!([{"type": "=", "name": "__name__", "value": name}]);
+    let plain = |name: &str| selector(name, named(name));
+    let with = |mut base: Value, changes: Value| {
+        for (key, value) in changes.as_object().unwrap() {
+            base[key] = value.clone();
+        }
+        base
+    };
+    let number = |text: &str| json!({"type": "numberLiteral", "val": text});
+    let seconds = |text: &str| json!({"type": "numberLiteral", "val": text, "duration": true});
+    let factor = |text: &str| json!({"type": "numberLiteral", "val": text, "duration": false});
+    let duration = |op: &str, lhs: Value, rhs: Value, wrapped: bool| json!({"type": "durationExpr", "op": op, "lhs": lhs, "rhs": rhs, "wrapped": wrapped});
+    let matrix =
+        with(plain("m"), json!({"type": "matrixSelector", "range": 300_000, "rangeExpr": null}));
+    let matching = json!({
+        "card": "one-to-one", "labels": [], "on": false, "include": [], "fillValues": {"lhs": null, "rhs": null},
+    });
+    let rate =
+        json!({"name": "rate", "argTypes": ["matrix"], "variadic": 0, "returnType": "vector"});
+    for (query, expected) in [
+        ("1e3", number("1000")),
+        ("-Inf", number("-Inf")),
+        ("5m", number("300")),
+        ("\"a\\n\"", json!({"type": "stringLiteral", "val": "a\n"})),
+        ("m", plain("m")),
+        (
+            "m{b!~\"x.*\",a=\"1\"}",
+            selector(
+                "m",
+                json!([
+                    {"type": "!~", "name": "b", "value": "x.*"},
+                    {"type": "=", "name": "a", "value": "1"},
+                    {"type": "=", "name": "__name__", "value": "m"},
+                ]),
+            ),
+        ),
+        ("{\"a.b\"}", selector("", named("a.b"))),
+        ("m offset -1m @ 1.5", with(plain("m"), json!({"offset": -60_000, "timestamp": 1_500}))),
+        ("m @ end()", with(plain("m"), json!({"startOrEnd": "end"}))),
+        ("m[5m]", matrix.clone()),
+        (
+            "m[1m+step()*2] offset (10m)",
+            with(
+                matrix.clone(),
+                json!({
+                    "range": 0,
+                    "rangeExpr": duration(
+                        "+",
+                        seconds("60"),
+                        duration("*", duration("step", Value::Null, Value::Null, false), factor("2"), false),
+                        false,
+                    ),
+                    "offsetExpr": duration("+", Value::Null, seconds("600"), true),
+                }),
+            ),
+        ),
+        (
+            "m[(5m+1m-2)]",
+            with(
+                matrix.clone(),
+                json!({
+                    "range": 0,
+                    "rangeExpr": duration(
+                        "-",
+                        duration("+", seconds("300"), seconds("60"), false),
+                        factor("2"),
+                        true,
+                    ),
+                }),
+            ),
+        ),
+        (
+            "m offset -min_of(5s,range())",
+            with(
+                plain("m"),
+                json!({
+                    "offsetExpr": duration(
+                        "-",
+                        Value::Null,
+                        duration("min_of", seconds("5"), duration("range", Value::Null, Value::Null, false), false),
+                        false,
+                    ),
+                }),
+            ),
+        ),
+        (
+            "m[1h:1.5] @ start()",
+            json!({
+                "type": "subquery", "expr": plain("m"), "range": 3_600_000, "rangeExpr": null, "step": 1_500,
+                "stepExpr": null, "offset": 0, "offsetExpr": null, "timestamp": null, "startOrEnd": "start",
+            }),
+        ),
+        (
+            "sum without(a) (rate(m[5m]))",
+            json!({
+                "type": "aggregation", "op": "sum", "param": null, "grouping": ["a"], "without": true,
+                "expr": {"type": "call", "func": rate, "args": [matrix]},
+            }),
+        ),
+        (
+            "topk(5,m)",
+            json!({
+                "type": "aggregation", "op": "topk", "param": number("5"), "grouping": [], "without": false,
+                "expr": plain("m"),
+            }),
+        ),
+        (
+            "hour()",
+            json!({
+                "type": "call", "args": [],
+                "func": {"name": "hour", "argTypes": ["vector"], "variadic": 1, "returnType": "vector"},
+            }),
+        ),
+        (
+            "-(m)",
+            json!({"type": "unaryExpr", "op": "-", "expr": {"type": "parenExpr", "expr": plain("m")}}),
+        ),
+        (
+            "m > bool 1",
+            json!({
+                "type": "binaryExpr", "op": ">", "lhs": plain("m"), "rhs": number("1"), "matching": null, "bool": true,
+            }),
+        ),
+        (
+            "a + b - on(x) group_left(y) fill_right(0.5) c",
+            json!({
+                "type": "binaryExpr",
+                "op": "-",
+                "lhs": {
+                    "type": "binaryExpr", "op": "+", "lhs": plain("a"), "rhs": plain("b"), "matching": matching,
+                    "bool": false,
+                },
+                "rhs": plain("c"),
+                "matching": {
+                    "card": "many-to-one", "labels": ["x"], "on": true, "include": ["y"],
+                    "fillValues": {"lhs": null, "rhs": 0.5},
+                },
+                "bool": false,
+            }),
+        ),
+        (
+            "a unless b",
+            json!({
+                "type": "binaryExpr", "op": "unless", "lhs": plain("a"), "rhs": plain("b"), "bool": false,
+                "matching": with(matching.clone(), json!({"card": "many-to-many"})),
+            }),
+        ),
+    ] {
+        let answer = server.json(&format!("/api/v1/parse_query?query={}", encode(query))).await;
+        assert_eq!(answer, json!({"status": "success", "data": expected}), "{query}");
+    }
+    // A chain may be as long as a query; that is not for recursion.
+    for (query, start, levels) in [
+        (vec!["1"; 30_000].join("%2B"), r#"{"bool":false,"lhs":"#, 29_999),
+        (format!("m[{}]", vec!["1"; 1_500].join("-")), r#""lhs":"#, 1_499),
+    ] {
+        let (status, body) = server.post("/api/v1/parse_query", format!("query={query}")).await;
+        assert_eq!((status, body.matches(start).count()), (200, levels));
+    }
+    let (status, body) = server.get("/api/v1/parse_query?query=m%20anchored").await;
+    assert_eq!(status, 400, "{body}");
+    assert!(body.contains("anchored modifier is experimental and not enabled"), "{body}");
+    let (status, _) = server.get("/api/v1/format_query?query=m%20anchored").await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn the_lookback_delta_of_one_query() {
+    let server = Fixture::new();
+    for (query, samples) in [
+        ("time=1435781445", 2),
+        ("time=1435781445&lookback_delta=15", 0),
+        ("time=1435781445&lookback_delta=15.001", 2),
+        ("time=1435781445&lookback_delta=20s", 2),
+        ("time=1435781800", 0),
+        ("time=1435781800&lookback_delta=10m", 2),
+        ("time=1435781445&lookback_delta=0", 2),
+    ] {
+        let answer = server.json(&format!("/api/v1/query?query=m&{query}")).await;
+        assert_eq!(
+            answer["data"]["result"].as_array().unwrap().len(),
+            samples,
+            "{query}: {answer}"
+        );
     }
 }
 

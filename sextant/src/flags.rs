@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use model::{DurationError, parse_duration};
 
+use crate::features::FeatureFlags;
 use crate::storage_flags::StorageFlags;
 use crate::tsdb_tool::TsdbFlags;
 
@@ -99,6 +100,8 @@ pub(crate) struct DaemonFlags {
     pub(crate) storage: StorageFlags,
     #[command(flatten)]
     pub(crate) query: QueryFlags,
+    #[command(flatten)]
+    pub(crate) features: FeatureFlags,
     #[command(flatten)]
     pub(crate) log: LogFlags,
 }

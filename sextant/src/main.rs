@@ -4,6 +4,7 @@
 
 mod all_in_one;
 mod collectors;
+mod features;
 mod flags;
 mod logging;
 mod progress;

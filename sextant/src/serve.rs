@@ -72,7 +72,7 @@ pub(crate) fn run(setup: Setup<'_>) -> anyhow::Result<()> {
 }
 
 fn config(setup: Setup<'_>) -> server::Config {
-    let DaemonFlags { web, storage, query, .. } = setup.daemon;
+    let DaemonFlags { web, storage, query, features, .. } = setup.daemon;
     if !is_loopback(&web.listen_address) {
         tracing::warn!(
             address = web.listen_address,
@@ -86,6 +86,15 @@ fn config(setup: Setup<'_>) -> server::Config {
     };
     let announcement = setup.announcement;
     storage.warn();
+    features.report();
+    let mut engine = EngineOptions {
+        lookback_delta: query.lookback_delta,
+        timeout: query.timeout,
+        concurrency_max: query.max_concurrency,
+        samples_max: query.max_samples,
+        ..EngineOptions::default()
+    };
+    features.apply(&mut engine);
     let replay = Arc::new(tsdb::ReplayProgress::new());
     let watch = progress::watch_replay(Arc::clone(&replay));
     server::Config {
@@ -96,13 +105,8 @@ fn config(setup: Setup<'_>) -> server::Config {
         storage: storage.options(),
         wal_fsync_interval: storage.wal_fsync_interval(),
         replay,
-        engine: EngineOptions {
-            lookback_delta: query.lookback_delta,
-            timeout: query.timeout,
-            concurrency_max: query.max_concurrency,
-            samples_max: query.max_samples,
-            ..EngineOptions::default()
-        },
+        engine,
+        per_step_stats: features.per_step_stats(),
         query_bytes_max: query.max_bytes,
         queries_bytes_max: query.max_total_bytes,
         enable_lifecycle: web.enable_lifecycle,

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use model::{Matcher, TimeRange, Timestamp};
 
-use super::error::ApiError;
+use super::error::{ApiError, Failure};
 use super::json;
 use super::params::Params;
 use crate::state::{Ready, Server};
@@ -25,17 +25,18 @@ pub(super) async fn exemplars(
     if end < start {
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
-    let query = params.get("query").unwrap_or_default();
-    let expr = promql::parse(query, &promql::ParseOptions::default())
-        .map_err(|error| ApiError::bad_data(error.to_string()))?;
-    let sets: Vec<Vec<Matcher>> =
-        expr.selectors().map(|selector| selector.matchers.clone()).collect();
-    if sets.is_empty() {
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    }
+    let query = String::from(params.get("query").unwrap_or_default());
+    let options = server.parse;
     let answer = server.queries.run(None, move |turn| {
+        let expr = promql::parse(&query, &options)
+            .map_err(|error| ApiError::bad_data(error.to_string()))?;
+        let sets: Vec<Vec<Matcher>> =
+            expr.selectors().map(|selector| selector.matchers.clone()).collect();
+        if sets.is_empty() {
+            return Ok(None);
+        }
         let found = ready.store.exemplars(&sets, TimeRange::new(start, end));
-        json::exemplars_body(&found, &turn.context)
+        Ok::<_, Failure>(Some(json::exemplars_body(&found, &turn.context)?))
     });
-    Ok(json::response(answer.await?))
+    Ok(answer.await?.map_or_else(|| StatusCode::NO_CONTENT.into_response(), json::response))
 }

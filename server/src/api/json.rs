@@ -11,8 +11,12 @@ use model::{
     Charge, Columns, Exemplar, FloatFormat, FloatHistogram, Labels, QueryContext, QueryError,
     Sample, Timestamp, write_float,
 };
+use promql::ast::Expr;
+use promql::explain::Explained;
 use promql::value::{QueryResult, QueryStats, Value};
 use serde::Serialize;
+
+use super::tree::write_expr;
 
 /// Prometheus lists at most this many warnings, and as many infos.
 const ANNOTATIONS_MAX: usize = 10;
@@ -129,7 +133,8 @@ fn write_histogram_sample(out: &mut Vec<u8>, t: Timestamp, histogram: &FloatHist
     out.extend_from_slice(b"}]");
 }
 
-fn write_each<T>(
+/// Writes `[…,…]`.
+pub(super) fn write_each<T>(
     out: &mut Vec<u8>,
     items: impl IntoIterator<Item = T>,
     mut write: impl FnMut(&mut Vec<u8>, T),
@@ -145,15 +150,15 @@ fn write_each<T>(
 }
 
 /// An answer being written, within the bytes and the time of its query.
-struct Writer<'a> {
-    out: Vec<u8>,
+pub(super) struct Writer<'a> {
+    pub(super) out: Vec<u8>,
     held: Charge,
     context: &'a QueryContext,
 }
 
 impl<'a> Writer<'a> {
     /// Starts the envelope, with room for about `bytes`.
-    fn new(bytes: usize, context: &'a QueryContext) -> Result<Self, QueryError> {
+    pub(super) fn new(bytes: usize, context: &'a QueryContext) -> Result<Self, QueryError> {
         let held = context.budget.charge(bytes)?;
         let mut out = Vec::with_capacity(bytes);
         out.extend_from_slice(b"{\"status\":\"success\",\"data\":");
@@ -172,24 +177,37 @@ impl<'a> Writer<'a> {
                 self.out.push(b',');
             }
             write(&mut self.out, item);
-            self.context.check()?;
-            let more = u64::try_from(self.out.capacity()).unwrap_or(u64::MAX);
-            let more = more.saturating_sub(self.held.bytes());
-            if more > 0 {
-                self.held.grow(usize::try_from(more).unwrap_or(usize::MAX))?;
-            }
+            self.account()?;
         }
         self.out.push(b']');
         Ok(())
     }
 
+    /// Counts what was written since, and stops if the query is to stop.
+    ///
+    /// # Errors
+    /// [`QueryError`]
+    pub(super) fn account(&mut self) -> Result<(), QueryError> {
+        self.context.check()?;
+        self.held.grow_to(self.out.capacity())
+    }
+
     /// Ends the envelope.
-    fn finish(mut self, warnings: &[&str], infos: &[&str]) -> Vec<u8> {
+    pub(super) fn finish(mut self, warnings: &[&str], infos: &[&str]) -> Vec<u8> {
         write_annotations(&mut self.out, "warnings", warnings, "warning");
         write_annotations(&mut self.out, "infos", infos, "info");
         self.out.push(b'}');
         self.out
     }
+}
+
+/// What an answer says besides the result.
+#[derive(Debug, Default)]
+pub(crate) struct Extras {
+    /// Further warnings.
+    pub(crate) warnings: Vec<String>,
+    /// How long it took, if statistics are asked for.
+    pub(crate) timings: Option<Timings>,
 }
 
 /// How long the parts of a query took.
@@ -207,8 +225,7 @@ pub(crate) struct Timings {
 /// [`QueryError`] when the answer is larger than the query may hold, or takes too long to write.
 pub(crate) fn query_body(
     result: &QueryResult,
-    extra_warnings: &[String],
-    timings: Option<Timings>,
+    extras: &Extras,
     context: &QueryContext,
 ) -> Result<Vec<u8>, QueryError> {
     let mut writer = Writer::new(bytes_expected(&result.value), context)?;
@@ -243,11 +260,15 @@ pub(crate) fn query_body(
             out.push(b'}');
         })?,
     }
-    if let Some(timings) = timings {
-        write_stats(&mut writer.out, &result.stats, timings);
+    if let Some(timings) = extras.timings {
+        write_stats(&mut writer, result, timings)?;
+    }
+    if let Some(explained) = &result.explained {
+        writer.out.extend_from_slice(b",\"explain\":");
+        write_explained(&mut writer, explained)?;
     }
     writer.out.push(b'}');
-    let warnings = result.warnings.iter().chain(extra_warnings).map(String::as_str);
+    let warnings = result.warnings.iter().chain(&extras.warnings).map(String::as_str);
     let infos = result.infos.iter().map(String::as_str);
     Ok(writer.finish(&warnings.collect::<Vec<_>>(), &infos.collect::<Vec<_>>()))
 }
@@ -264,40 +285,104 @@ fn bytes_expected(value: &Value) -> usize {
     }
 }
 
-fn write_stats(out: &mut Vec<u8>, stats: &QueryStats, timings: Timings) {
+/// Writes statistics. What Prometheus does beforehand and afterwards, finding series and sorting the result, is part of evaluating
+/// here: nothing is left for the times of these.
+fn write_stats(
+    writer: &mut Writer<'_>,
+    result: &QueryResult,
+    timings: Timings,
+) -> Result<(), QueryError> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct TimingsJson {
         eval_total_time: f64,
+        result_sort_time: f64,
+        query_preparation_time: f64,
+        inner_eval_time: f64,
         exec_queue_time: f64,
         exec_total_time: f64,
     }
+    let evaluated = timings.evaluated.as_secs_f64();
+    let timings = TimingsJson {
+        eval_total_time: evaluated,
+        result_sort_time: 0.0,
+        query_preparation_time: 0.0,
+        inner_eval_time: evaluated,
+        exec_queue_time: timings.queued.as_secs_f64(),
+        exec_total_time: timings.queued.as_secs_f64() + evaluated,
+    };
+    writer.out.extend_from_slice(b",\"stats\":{\"timings\":");
+    write_json(&mut writer.out, &timings);
+    writer.out.extend_from_slice(b",\"samples\":{");
+    if !result.samples_per_step.is_empty() {
+        writer.out.extend_from_slice(b"\"totalQueryableSamplesPerStep\":");
+        let mut digits = itoa::Buffer::new();
+        writer.list(&result.samples_per_step, |out, (t, samples)| {
+            out.push(b'[');
+            write_timestamp(out, *t);
+            out.push(b',');
+            out.extend_from_slice(digits.format(*samples).as_bytes());
+            out.push(b']');
+        })?;
+        writer.out.push(b',');
+    }
+    let QueryStats { samples_queryable, samples_read, samples_peak } = result.stats;
+    let samples = format!(
+        "\"totalQueryableSamples\":{samples_queryable},\"samplesRead\":{samples_read},\"peakSamples\":{samples_peak}}}}}"
+    );
+    writer.out.extend_from_slice(samples.as_bytes());
+    Ok(())
+}
+
+/// Writes an operation and those that it took its operands from.
+fn write_explained(writer: &mut Writer<'_>, explained: &Explained) -> Result<(), QueryError> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct SamplesJson {
-        total_queryable_samples: u64,
+    struct OperationJson<'a> {
+        operation: &'a str,
+        series_selected: u64,
         samples_read: u64,
-        peak_samples: u64,
+        series: u64,
+        samples: u64,
+        bytes: u64,
+        seconds: f64,
     }
-    #[derive(Serialize)]
-    struct StatsJson {
-        timings: TimingsJson,
-        samples: SamplesJson,
-    }
-    let stats = StatsJson {
-        timings: TimingsJson {
-            eval_total_time: timings.evaluated.as_secs_f64(),
-            exec_queue_time: timings.queued.as_secs_f64(),
-            exec_total_time: (timings.queued + timings.evaluated).as_secs_f64(),
-        },
-        samples: SamplesJson {
-            total_queryable_samples: stats.samples_queryable,
-            samples_read: stats.samples_read,
-            peak_samples: stats.samples_peak,
-        },
+    let operation = OperationJson {
+        operation: &explained.operation,
+        series_selected: explained.series_selected,
+        samples_read: explained.samples_read,
+        series: explained.series,
+        samples: explained.samples,
+        bytes: explained.bytes,
+        seconds: explained.seconds,
     };
-    out.extend_from_slice(b",\"stats\":");
-    serde_json::to_writer(out, &stats).expect("numbers serialize and memory takes every write");
+    write_json(&mut writer.out, &operation);
+    // The list goes inside.
+    writer.out.pop();
+    writer.out.extend_from_slice(b",\"operands\":[");
+    for (i, operand) in explained.operands.iter().enumerate() {
+        if i > 0 {
+            writer.out.push(b',');
+        }
+        write_explained(writer, operand)?;
+        writer.account()?;
+    }
+    writer.out.extend_from_slice(b"]}");
+    Ok(())
+}
+
+/// The answer to `parse_query`: the tree of an expression.
+///
+/// # Errors
+/// [`QueryError`], as for [`query_body`].
+pub(crate) fn tree_body(expr: &Expr, context: &QueryContext) -> Result<Vec<u8>, QueryError> {
+    let mut writer = Writer::new(1 << 10, context)?;
+    write_expr(&mut writer, expr)?;
+    Ok(writer.finish(&[], &[]))
+}
+
+fn write_json<T: Serialize>(out: &mut Vec<u8>, data: &T) {
+    serde_json::to_writer(out, data).expect("our own types serialize and memory takes every write");
 }
 
 /// The answer to `series`: a list of label sets.
@@ -327,6 +412,17 @@ pub(crate) fn strings_body(
     let mut writer = Writer::new(128 + bytes, context)?;
     writer.list(strings, |out, text| write_string(out, text))?;
     Ok(writer.finish(&warnings.iter().map(String::as_str).collect::<Vec<_>>(), &[]))
+}
+
+/// The answer to `format_query`: one string.
+///
+/// # Errors
+/// [`QueryError`], as for [`query_body`].
+pub(crate) fn string_body(text: &str, context: &QueryContext) -> Result<Vec<u8>, QueryError> {
+    let mut writer = Writer::new(64 + text.len(), context)?;
+    write_string(&mut writer.out, text);
+    writer.account()?;
+    Ok(writer.finish(&[], &[]))
 }
 
 /// The answer to `query_exemplars`: series with their exemplars.
@@ -360,7 +456,7 @@ pub(crate) fn exemplars_body(
 pub(crate) fn data_response<T: Serialize>(data: &T) -> Response {
     let mut body = Vec::with_capacity(256);
     body.extend_from_slice(b"{\"status\":\"success\",\"data\":");
-    serde_json::to_writer(&mut body, data).expect("our own types serialize");
+    write_json(&mut body, data);
     body.push(b'}');
     response(body)
 }
@@ -402,7 +498,7 @@ mod tests {
 
     fn check(value: Value, expected: &str) {
         let result = QueryResult { value, ..QueryResult::default() };
-        let body = query_body(&result, &[], None, &QueryContext::unbounded()).unwrap();
+        let body = query_body(&result, &Extras::default(), &QueryContext::unbounded()).unwrap();
         let expected = format!(r#"{{"status":"success","data":{expected}}}"#);
         assert_eq!(String::from_utf8(body).unwrap(), expected);
     }
@@ -484,18 +580,50 @@ mod tests {
     }
 
     #[test]
-    fn statistics_come_after_the_result() {
+    fn statistics_and_operations_come_after_the_result() {
         let timings =
             Timings { queued: Duration::from_millis(500), evaluated: Duration::from_secs(1) };
-        let result = QueryResult {
+        let extras = Extras { timings: Some(timings), ..Extras::default() };
+        let mut result = QueryResult {
             value: Value::Scalar(Sample { t: 0, v: 1.0 }),
             stats: QueryStats { samples_queryable: 3, samples_read: 2, samples_peak: 1 },
             ..QueryResult::default()
         };
-        let body = query_body(&result, &[], Some(timings), &QueryContext::unbounded()).unwrap();
+        let body = |result: &QueryResult| {
+            let body = query_body(result, &extras, &QueryContext::unbounded()).unwrap();
+            String::from_utf8(body).unwrap()
+        };
+        let start = r#"{"status":"success","data":{"resultType":"scalar","result":[0,"1"],"stats":{"timings":{"evalTotalTime":1.0,"resultSortTime":0.0,"queryPreparationTime":0.0,"innerEvalTime":1.0,"execQueueTime":0.5,"execTotalTime":1.5},"samples":{"#;
+        let samples = r#""totalQueryableSamples":3,"samplesRead":2,"peakSamples":1}}"#;
+        assert_eq!(body(&result), format!("{start}{samples}}}}}"));
+        result.samples_per_step = vec![(0, 1), (1_500, 2)];
+        let operand = Explained {
+            operation: String::from("a{b=\"c\"}"),
+            series_selected: 1,
+            samples_read: 2,
+            series: 3,
+            samples: 4,
+            bytes: 5,
+            seconds: 0.25,
+            operands: Vec::new(),
+        };
+        result.explained = Some(Explained {
+            operation: String::from("a+b"),
+            operands: vec![
+                operand.clone(),
+                Explained { operands: vec![operand], ..Explained::default() },
+            ],
+            ..Explained::default()
+        });
+        let zeros =
+            r#""seriesSelected":0,"samplesRead":0,"series":0,"samples":0,"bytes":0,"seconds":0.0"#;
+        let leaf = r#"{"operation":"a{b=\"c\"}","seriesSelected":1,"samplesRead":2,"series":3,"samples":4,"bytes":5,"seconds":0.25,"operands":[]}"#;
+        let per_step = r#""totalQueryableSamplesPerStep":[[0,1],[1.500,2]],"#;
         assert_eq!(
-            String::from_utf8(body).unwrap(),
-            r#"{"status":"success","data":{"resultType":"scalar","result":[0,"1"],"stats":{"timings":{"evalTotalTime":1.0,"execQueueTime":0.5,"execTotalTime":1.5},"samples":{"totalQueryableSamples":3,"samplesRead":2,"peakSamples":1}}}}"#
+            body(&result),
+            format!(
+                r#"{start}{per_step}{samples},"explain":{{"operation":"a+b",{zeros},"operands":[{leaf},{{"operation":"",{zeros},"operands":[{leaf}]}}]}}}}}}"#
+            )
         );
     }
 
@@ -508,7 +636,7 @@ mod tests {
         let result = QueryResult { value: Value::Matrix(vec![series]), ..QueryResult::default() };
         let mut context = QueryContext::unbounded();
         context.budget = Budget::new(10_000);
-        let body = query_body(&result, &[], None, &context);
+        let body = query_body(&result, &Extras::default(), &context);
         assert!(matches!(body, Err(QueryError::OverBudget { .. })));
         assert_eq!(context.budget.bytes_used(), 0);
     }

@@ -6,15 +6,17 @@ mod exemplars;
 mod json;
 mod labels;
 mod params;
+mod pretty;
 mod query;
 mod status;
+mod syntax;
+mod tree;
 pub(crate) use status::{PROMETHEUS_VERSION, build_information};
 pub(crate) mod targets;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::response::Response;
 use axum::routing::{get, post};
 
 use crate::state::Server;
@@ -24,7 +26,7 @@ use error::{ApiError, ErrorType};
 const TRUNCATED: &str = "results truncated due to limit";
 
 /// All endpoints that this server answers, with what each is for: the router and the front page are made from it.
-pub(crate) const ENDPOINTS: [(&str, &str); 20] = [
+pub(crate) const ENDPOINTS: [(&str, &str); 21] = [
     ("/api/v1/query?query=up", "evaluate an expression now"),
     ("/api/v1/query_range", "evaluate an expression over time"),
     ("/api/v1/series?match[]=up", "find series"),
@@ -32,6 +34,7 @@ pub(crate) const ENDPOINTS: [(&str, &str); 20] = [
     ("/api/v1/label/__name__/values", "values of a label"),
     ("/api/v1/query_exemplars?query=up", "examples of what series counted"),
     ("/api/v1/format_query?query=up", "print an expression in canonical form"),
+    ("/api/v1/parse_query?query=up", "the syntax tree of an expression"),
     ("/api/v1/targets", "what is scraped, and how it went"),
     ("/api/v1/scrape_pools", "names of scrape jobs"),
     ("/api/v1/metadata", "types and help of metrics"),
@@ -55,7 +58,8 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/labels", get(labels::names).post(labels::names))
         .route("/label/{name}/values", get(labels::values))
         .route("/series", get(labels::series).post(labels::series))
-        .route("/format_query", get(format_query).post(format_query))
+        .route("/format_query", get(syntax::format).post(syntax::format))
+        .route("/parse_query", get(syntax::parse).post(syntax::parse))
         .route("/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
         .route("/targets", get(targets::targets))
         .route("/scrape_pools", get(targets::scrape_pools))
@@ -77,14 +81,6 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         )
         .route("/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
         .fallback(unknown)
-}
-
-/// `format_query`: the expression in canonical form.
-async fn format_query(params: params::Params) -> Result<Response, ApiError> {
-    let query = params.get("query").unwrap_or_default();
-    let expr = promql::parse::parse(query, &promql::parse::ParseOptions::default())
-        .map_err(|error| ApiError::parameter("query", error))?;
-    Ok(json::data_response(&expr.to_string()))
 }
 
 async fn unknown() -> ApiError {

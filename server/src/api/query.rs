@@ -11,7 +11,7 @@ use promql::{QueryFailure, QueryOptions};
 
 use super::TRUNCATED;
 use super::error::{ApiError, Failure};
-use super::json::{self, Timings};
+use super::json::{self, Extras, Timings};
 use super::params::Params;
 use crate::queries::Turn;
 use crate::state::{Ready, Server};
@@ -27,7 +27,7 @@ pub(super) async fn instant(
 ) -> Result<Response, ApiError> {
     let limit = params.limit()?;
     let t = params.time("time")?.unwrap_or_else(|| server.clock.now());
-    let request = Request::new(&params, limit)?;
+    let request = Request::new(&server, &params, limit)?;
     let engine = server.engine();
     run(&server, request, move |request, turn| {
         let (query, options) = (&request.query, &request.options);
@@ -49,7 +49,7 @@ pub(super) async fn range(
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
     let step = step(params.required_duration("step")?, start, end)?;
-    let request = Request::new(&params, limit)?;
+    let request = Request::new(&server, &params, limit)?;
     let engine = server.engine();
     run(&server, request, move |request, turn| {
         let (query, options) = (&request.query, &request.options);
@@ -85,15 +85,18 @@ struct Request {
 }
 
 impl Request {
-    fn new(params: &Params, limit: usize) -> Result<Self, ApiError> {
+    fn new(server: &Server, params: &Params, limit: usize) -> Result<Self, ApiError> {
         let timeout = params.duration("timeout")?;
         let lookback_delta = params.lookback_delta()?;
+        let explain = params.flag("explain")?;
+        let stats = params.get("stats").map(String::from);
+        let per_step_stats = server.per_step_stats && stats.as_deref() == Some("all");
         Ok(Self {
             query: String::from(params.get("query").unwrap_or_default()),
-            options: QueryOptions { lookback_delta, timeout, ..QueryOptions::default() },
+            options: QueryOptions { lookback_delta, timeout, per_step_stats, explain },
             timeout,
             limit,
-            stats: params.get("stats").map(String::from),
+            stats,
         })
     }
 }
@@ -119,8 +122,8 @@ where
             ));
         }
         let timings = Timings { queued: turn.queued, evaluated: started.elapsed() };
-        let timings = request.stats.is_some().then_some(timings);
-        Ok::<_, Failure>(json::query_body(&result, &warnings, timings, &turn.context)?)
+        let extras = Extras { warnings, timings: request.stats.is_some().then_some(timings) };
+        Ok::<_, Failure>(json::query_body(&result, &extras, &turn.context)?)
     });
     Ok(json::response(answer.await?))
 }
