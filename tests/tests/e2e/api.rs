@@ -1,8 +1,11 @@
 //! Every endpoint of the HTTP API, as clients call it: envelopes, statuses, texts.
 
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::Path;
 use std::time::Duration;
 
-use tests::harness::{Sextant, post_form, wait_for};
+use tests::harness::{Sextant, free_port, post_form, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -78,6 +81,9 @@ fn every_endpoint_answers_in_the_envelope() {
         ("series", 400, "no match[] parameter provided"),
         ("series?match[]=%7B%7D", 400, "must contain at least one non-empty matcher"),
         ("format_query?query=sum(up)by(job)", 200, r#""data":"sum by (job) (up)""#),
+        ("parse_query?query=1", 200, r#""data":{"type":"numberLiteral","val":"1"}"#),
+        ("parse_query?query=(", 400, r#"invalid parameter \"query\": 1:2: parse error"#),
+        ("query?query=up&explain=true", 200, r#""explain":{"operation":"up","#),
         ("targets", 200, r#""health":"up""#),
         ("targets?state=dropped", 200, r#""activeTargets":[]"#),
         ("scrape_pools", 200, r#"{"scrapePools":["self"]}"#),
@@ -125,4 +131,92 @@ fn every_endpoint_answers_in_the_envelope() {
         assert_eq!(answer.status, 200, "{path}");
         assert!(answer.body.contains(part), "{path}: {}", answer.body);
     }
+}
+
+/// A server that scrapes nothing, with these flags.
+fn start_with(folder: &Path, flags: &[&str]) -> Sextant {
+    let config = folder.join("prometheus.yml");
+    std::fs::write(&config, "scrape_configs: []\n").unwrap();
+    let config = format!("--config.file={}", config.display());
+    let arguments = [&["server", &config], flags].concat();
+    Sextant::start(folder, free_port(), &arguments)
+}
+
+#[test]
+fn features_are_enabled_by_prometheus_s_names() {
+    // The function, the modifier, the fill: refused by the parser unless enabled.
+    let queries = [
+        ("promql-experimental-functions", "ts_of_max_over_time(vector(1)[1m:1s])"),
+        ("promql-extended-range-selectors", "rate(m[1m] smoothed)"),
+        ("promql-binop-fill-modifiers", "m + fill(0) n"),
+    ];
+    let status = |server: &Sextant, path: &str, query: &str| {
+        let answer = post_form(server.port, &format!("/api/v1/{path}"), &[("query", query)]);
+        answer.unwrap().status
+    };
+    for (enabled, _) in queries {
+        let folder = tempfile::tempdir().unwrap();
+        let flag = format!("--enable-feature={enabled},promql-duration-expr,nonsense");
+        let server = start_with(folder.path(), &[&flag, "--enable-feature=old-ui"]);
+        for (feature, query) in queries {
+            let expected = if feature == enabled { 200 } else { 400 };
+            for path in ["query", "format_query", "parse_query"] {
+                assert_eq!(status(&server, path, query), expected, "{enabled}: {path} {query}");
+            }
+        }
+        let flags = server.get("/api/v1/status/flags").json();
+        let given = format!("{enabled},promql-duration-expr,nonsense,old-ui");
+        assert_eq!(flags["data"]["enable-feature"], given, "{flags}");
+        let log = server.log();
+        for part in [
+            &format!("feature {enabled} enabled"),
+            "--enable-feature=promql-duration-expr has no effect",
+            "--enable-feature=old-ui is not supported",
+            "unknown option for --enable-feature: \\\"nonsense\\\"",
+        ] {
+            assert!(log.contains(part), "{part} is not in {log}");
+        }
+    }
+}
+
+#[test]
+fn a_query_that_needs_more_bytes_than_allowed_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (flag, allowed, message) in [
+        ("--query.max-bytes=8MB", 8 << 20, "the query needs "),
+        ("--query.max-total-bytes=8MB", 8 << 20, "all queries together need "),
+    ] {
+        let server = start_with(folder.path(), &[flag]);
+        let query = [("query", "count_over_time(vector(1)[20d:1s])")];
+        let answer = post_form(server.port, "/api/v1/query", &query).unwrap();
+        assert_eq!(answer.status, 422, "{}", answer.body);
+        let json = answer.json();
+        assert_eq!(json["errorType"], "execution", "{json}");
+        let (flag, _) = flag.split_once('=').unwrap();
+        let end = format!(" bytes at a time, {allowed} are allowed by {flag}");
+        let error = json["error"].as_str().unwrap();
+        let needed = error.strip_prefix(message).and_then(|rest| rest.strip_suffix(&end));
+        let needed: u64 = needed.unwrap_or_else(|| panic!("{error}")).parse().unwrap();
+        assert!(needed > allowed, "{error}");
+        assert_eq!(server.query("count_over_time(vector(1)[1h:1s])", None).len(), 1);
+        assert!(server.terminate().success());
+    }
+}
+
+#[test]
+fn a_query_ends_when_its_client_goes_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start_with(folder.path(), &["--query.timeout=1d"]);
+    let running = |expected: u32| {
+        let expected = format!("\nprometheus_engine_queries {expected}\n");
+        let metrics = server.get("/metrics").body;
+        if metrics.contains(&expected) { Ok(()) } else { Err(format!("not yet:{expected}")) }
+    };
+    // Every one of 864,000 steps looks at as many samples: hours, unless it is stopped.
+    let query = "max_over_time(stddev_over_time(vector(time())[10d:1s])[10d:1s])";
+    let mut client = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    write!(client, "GET /api/v1/query?query={query} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    wait_for("the query", LIMIT, || running(1));
+    drop(client);
+    wait_for("the end of the query", LIMIT, || running(0));
 }
