@@ -22,7 +22,8 @@ pub(crate) fn router(server: &Arc<Server>, extra: Router) -> Router {
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready))
         .route("/version", get(version))
-        .route("/-/reload", post(reload).put(reload).get(reload_by_get))
+        .route("/-/reload", post(reload).put(reload).get(change_by_get))
+        .route("/-/quit", post(quit).put(quit).get(change_by_get))
         .nest("/api/v1", api::router())
         .with_state(Arc::clone(server))
         .merge(extra)
@@ -49,13 +50,31 @@ async fn version() -> Response {
     ([(header::CONTENT_TYPE, json)], api::build_information().to_string()).into_response()
 }
 
-async fn reload_by_get() -> Response {
+async fn change_by_get() -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed").into_response()
+}
+
+const LIFECYCLE_DISABLED: (StatusCode, &str) =
+    (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n");
+
+async fn quit(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
+    if server.reload_requests.is_none() {
+        return LIFECYCLE_DISABLED.into_response();
+    }
+    if origin::is_cross_site(&headers) {
+        return origin::refusal();
+    }
+    if server.shutdown.is_cancelled() {
+        return "Termination already in progress.".into_response();
+    }
+    tracing::info!("asked to stop by a request");
+    server.shutdown.cancel();
+    "Requesting termination... Goodbye!".into_response()
 }
 
 async fn reload(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
     let Some(requests) = &server.reload_requests else {
-        return (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n").into_response();
+        return LIFECYCLE_DISABLED.into_response();
     };
     if origin::is_cross_site(&headers) {
         return origin::refusal();

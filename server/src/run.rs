@@ -52,7 +52,7 @@ pub struct Config {
     /// Bytes that all queries together may hold, 0 for no bound; `None` for 8 GiB or half of the memory of the machine or
     /// control group, whichever is less.
     pub queries_bytes_max: Option<u64>,
-    /// Whether `POST /-/reload` is answered.
+    /// Whether `POST /-/reload` and `POST /-/quit` are answered.
     pub enable_lifecycle: bool,
     /// Whether `POST /api/v1/admin/tsdb/…` is answered.
     pub enable_admin_api: bool,
@@ -195,6 +195,7 @@ pub async fn run(
         replay: config.replay,
         extra_links: config.extra_links,
         running: OnceLock::new(),
+        shutdown: shutdown.clone(),
         stopping: AtomicBool::new(false),
     });
 

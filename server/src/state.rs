@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use model::{Clock, Timestamp};
 use parking_lot::RwLock;
 use scrape::Scraper;
+use tokio_util::sync::CancellationToken;
 use tsdb::Db;
 
 use crate::metrics::Metrics;
@@ -44,6 +45,8 @@ pub(crate) struct Server {
     pub(crate) extra_links: Vec<(String, String)>,
     /// Set once the store is open.
     pub(crate) running: OnceLock<Ready>,
+    /// Cancelled to make the process stop.
+    pub(crate) shutdown: CancellationToken,
     /// Set when the process begins to stop.
     pub(crate) stopping: std::sync::atomic::AtomicBool,
 }

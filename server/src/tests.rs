@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 use promql::{Engine, EngineOptions, ParseOptions};
 use scrape::{Scraper, ScraperOptions};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tsdb::{Db, MemDisk};
 
@@ -70,6 +71,7 @@ fn server(clock: &Arc<ManualClock>, enable_admin_api: bool) -> Arc<Server> {
         reload_requests: None,
         extra_links: vec![(String::from("/extra"), String::from(HOSTILE))],
         running: OnceLock::new(),
+        shutdown: CancellationToken::new(),
         stopping: AtomicBool::new(false),
     })
 }
@@ -652,12 +654,16 @@ async fn what_is_not_served() {
         (Method::POST, "/api/v1/status/flags"),
         (Method::DELETE, "/api/v1/series"),
         (Method::GET, "/-/reload"),
+        (Method::GET, "/-/quit"),
     ] {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         assert_eq!(server.send(request).await.0, 405, "{path}");
     }
-    let (status, body) = server.post("/-/reload", "").await;
-    assert_eq!((status, body.trim_end()), (403, "Lifecycle API is not enabled."));
+    for path in ["/-/reload", "/-/quit"] {
+        let (status, body) = server.post(path, "").await;
+        assert_eq!((status, body.trim_end()), (403, "Lifecycle API is not enabled."));
+    }
+    assert!(!server.server.shutdown.is_cancelled());
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ pub(crate) struct WebFlags {
         env = "SEXTANT_WEB_MAX_CONNECTIONS"
     )]
     pub(crate) max_connections: usize,
-    /// Answer POST /-/reload
+    /// Answer POST /-/reload and POST /-/quit
     #[arg(long = "web.enable-lifecycle", env = "SEXTANT_WEB_ENABLE_LIFECYCLE")]
     pub(crate) enable_lifecycle: bool,
     /// Answer POST /api/v1/admin/tsdb/*: deleting series and taking snapshots

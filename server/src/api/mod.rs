@@ -26,7 +26,7 @@ use error::{ApiError, ErrorType};
 const TRUNCATED: &str = "results truncated due to limit";
 
 /// All endpoints that this server answers, with what each is for: the router and the front page are made from it.
-pub(crate) const ENDPOINTS: [(&str, &str); 21] = [
+pub(crate) const ENDPOINTS: [(&str, &str); 22] = [
     ("/api/v1/query?query=up", "evaluate an expression now"),
     ("/api/v1/query_range", "evaluate an expression over time"),
     ("/api/v1/series?match[]=up", "find series"),
@@ -38,6 +38,7 @@ pub(crate) const ENDPOINTS: [(&str, &str); 21] = [
     ("/api/v1/targets", "what is scraped, and how it went"),
     ("/api/v1/scrape_pools", "names of scrape jobs"),
     ("/api/v1/metadata", "types and help of metrics"),
+    ("/api/v1/targets/metadata?limit=10", "the same, target by target"),
     ("/api/v1/status/buildinfo", "what is running"),
     ("/api/v1/status/runtimeinfo", "how it is doing"),
     ("/api/v1/status/flags", "how it was started"),
@@ -62,6 +63,7 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/parse_query", get(syntax::parse).post(syntax::parse))
         .route("/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
         .route("/targets", get(targets::targets))
+        .route("/targets/metadata", get(targets::target_metadata))
         .route("/scrape_pools", get(targets::scrape_pools))
         .route("/metadata", get(targets::metadata))
         .route("/rules", get(targets::no_rules))

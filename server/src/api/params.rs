@@ -106,6 +106,15 @@ impl Params {
         Ok(usize::try_from(limit).unwrap_or(usize::MAX))
     }
 
+    /// A limit of metadata, where 0 is a limit too; a negative one, or none, means no limit.
+    pub(crate) fn signed_limit(&self, name: &str) -> Result<usize, ApiError> {
+        match self.get(name).map(str::parse::<i64>) {
+            None => Ok(usize::MAX),
+            Some(Ok(limit)) => Ok(usize::try_from(limit).unwrap_or(usize::MAX)),
+            Some(Err(_)) => Err(ApiError::bad_data(format!("{name} must be a number"))),
+        }
+    }
+
     /// Yes or no; no if it is left out. The words are Go's.
     pub(crate) fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.get(name) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use model::{Labels, Timestamp, format_duration};
+use model::{Labels, Matcher, Timestamp, format_duration};
 use scrape::ActiveTarget;
 use serde::Serialize;
 use serde_json::json;
@@ -128,13 +128,8 @@ struct MetadataJson {
 
 /// `metadata`: types and help of metrics, as the targets that are scraped now tell them.
 pub(super) async fn metadata(ready: Ready, params: Params) -> Result<Response, ApiError> {
-    // Here 0 is a real limit; a negative one, or none, means no limit.
-    let limit = |name: &str| match params.get(name).map(str::parse::<i64>) {
-        None => Ok(usize::MAX),
-        Some(Ok(limit)) => Ok(usize::try_from(limit).unwrap_or(usize::MAX)),
-        Some(Err(_)) => Err(ApiError::bad_data(format!("{name} must be a number"))),
-    };
-    let (limit, limit_per_metric) = (limit("limit")?, limit("limit_per_metric")?);
+    let limit = params.signed_limit("limit")?;
+    let limit_per_metric = params.signed_limit("limit_per_metric")?;
     let limit_per_metric = if limit_per_metric == 0 { usize::MAX } else { limit_per_metric };
     let only = params.get("metric");
     let mut metrics: BTreeMap<String, BTreeSet<MetadataJson>> = BTreeMap::new();
@@ -156,6 +151,46 @@ pub(super) async fn metadata(ready: Ready, params: Params) -> Result<Response, A
     }
     let metrics: BTreeMap<_, _> = metrics.into_iter().take(limit).collect();
     Ok(json::data_response(&metrics))
+}
+
+#[derive(Serialize)]
+struct TargetMetadataJson<'a> {
+    target: LabelMap<'a>,
+    /// The metric, unless one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metric: Option<&'a str>,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    help: &'a str,
+    unit: &'a str,
+}
+
+/// `targets/metadata`: types and help of metrics, target by target.
+pub(super) async fn target_metadata(ready: Ready, params: Params) -> Result<Response, ApiError> {
+    let limit = params.signed_limit("limit")?;
+    let matchers = match params.get("match_target").map(promql::parse::parse_selector) {
+        None => Vec::new(),
+        Some(matchers) => matchers.map_err(|e| ApiError::parameter("match_target", e))?,
+    };
+    let only = params.get("metric");
+    let mut targets = ready.scraper.metadata();
+    targets.retain(|target| {
+        let value = |matcher: &Matcher| target.labels.get(matcher.name()).unwrap_or_default();
+        matchers.iter().all(|matcher| matcher.matches(value(matcher)))
+    });
+    targets.sort_by(|a, b| (&a.scrape_pool, &a.labels).cmp(&(&b.scrape_pool, &b.labels)));
+    let metrics = targets.iter().flat_map(|target| {
+        let wanted =
+            target.metrics.iter().filter(|entry| only.is_none_or(|only| *only == *entry.metric));
+        wanted.map(|entry| TargetMetadataJson {
+            target: label_map(&target.labels),
+            metric: only.is_none().then_some(&*entry.metric),
+            kind: entry.kind.as_str(),
+            help: &entry.help,
+            unit: &entry.unit,
+        })
+    });
+    Ok(json::data_response(&metrics.take(limit).collect::<Vec<_>>()))
 }
 
 /// `rules`: none are evaluated.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tests::harness::{Sextant, wait_for};
+use tests::harness::{Sextant, free_port, get, post_form, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -58,5 +58,29 @@ fn a_hangup_adds_targets_and_a_broken_file_changes_nothing() {
     let config = server.get("/api/v1/status/config").json();
     let yaml = config["data"]["yaml"].as_str().unwrap();
     assert!(yaml.contains("job_name: two"), "{yaml}");
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn requests_reload_and_stop_it_where_that_is_enabled() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("prometheus.yml");
+    std::fs::write(&config, "scrape_configs: []\n").unwrap();
+    let flag = format!("--config.file={}", config.display());
+    let arguments = ["server", &flag, "--web.enable-lifecycle"];
+    let server = Sextant::start(folder.path(), free_port(), &arguments);
+    std::fs::write(&config, yaml(&["one"], server.port)).unwrap();
+    let answer = post_form(server.port, "/-/reload", &[]).unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    wait_for("the job", LIMIT, || match jobs(&server) {
+        jobs if jobs == ["one"] => Ok(()),
+        jobs => Err(format!("{jobs:?}")),
+    });
+    let answer = post_form(server.port, "/-/quit", &[]).unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (200, "Requesting termination... Goodbye!"));
+    wait_for("the end", LIMIT, || match get(server.port, "/-/healthy") {
+        Err(_) => Ok(()),
+        Ok(answer) => Err(format!("it answers {}", answer.status)),
+    });
     assert!(server.terminate().success());
 }
