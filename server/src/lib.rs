@@ -4,6 +4,7 @@
 //! of the Prometheus API.
 
 mod api;
+mod cors;
 mod front_page;
 mod memory;
 mod metrics;

@@ -11,10 +11,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use crate::state::{Ready, Server};
-use crate::{api, front_page, metrics, origin};
+use crate::{api, cors, front_page, metrics, origin};
 
 /// The routes of `server` and `extra`.
 pub(crate) fn router(server: &Arc<Server>, extra: Router) -> Router {
+    let cors = middleware::from_fn_with_state(Arc::clone(server), cors::layer);
     Router::new()
         .route("/", get(front_page::page))
         .route("/style.css", get(front_page::stylesheet))
@@ -24,7 +25,7 @@ pub(crate) fn router(server: &Arc<Server>, extra: Router) -> Router {
         .route("/version", get(version))
         .route("/-/reload", post(reload).put(reload).get(change_by_get))
         .route("/-/quit", post(quit).put(quit).get(change_by_get))
-        .nest("/api/v1", api::router())
+        .nest("/api/v1", api::router().layer(cors))
         .with_state(Arc::clone(server))
         .merge(extra)
         .layer(middleware::from_fn_with_state(Arc::clone(server), metrics::observe))

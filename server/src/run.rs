@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use config::RetentionConfig;
-use model::{Appender, Clock, SystemClock};
+use model::{Appender, Clock, Matcher, SystemClock};
 use parking_lot::RwLock;
 use promql::{Engine, EngineOptions};
 use scrape::{LocalTarget, Scraper, ScraperOptions};
@@ -56,6 +56,8 @@ pub struct Config {
     pub enable_lifecycle: bool,
     /// Whether `POST /api/v1/admin/tsdb/…` is answered.
     pub enable_admin_api: bool,
+    /// Which pages of other sites may read the API, by their origin (`https://example.org`); none if it is not given.
+    pub cors_origin: Option<Matcher>,
     /// Flags by name, for `status/flags`.
     pub flags: Vec<(String, String)>,
     /// In-process targets.
@@ -192,6 +194,7 @@ pub async fn run(
         reload: RwLock::new(Reload { succeeded: false, at: 0 }),
         reload_requests: config.enable_lifecycle.then_some(ReloadRequests(reloads)),
         enable_admin_api: config.enable_admin_api,
+        cors_origin: config.cors_origin,
         replay: config.replay,
         extra_links: config.extra_links,
         running: OnceLock::new(),

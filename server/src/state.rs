@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use axum::extract::FromRequestParts;
 use axum::http::{HeaderName, StatusCode, request};
 use axum::response::{IntoResponse, Response};
-use model::{Clock, Timestamp};
+use model::{Clock, Matcher, Timestamp};
 use parking_lot::RwLock;
 use scrape::Scraper;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,8 @@ pub(crate) struct Server {
     pub(crate) reload: RwLock<Reload>,
     /// Whether series may be deleted and snapshots taken.
     pub(crate) enable_admin_api: bool,
+    /// Which pages of other sites may read the API.
+    pub(crate) cors_origin: Option<Matcher>,
     /// How far the replay of the log is.
     pub(crate) replay: Arc<tsdb::ReplayProgress>,
     /// Asks for a reload; `None` where `/-/reload` is off.

@@ -10,7 +10,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, header};
 use http_body_util::BodyExt;
-use model::{Appender, Batch, Clock, Exemplar, ExemplarAppend, Labels, ManualClock, Timestamp};
+use model::{
+    Appender, Batch, Clock, Exemplar, ExemplarAppend, Labels, ManualClock, MatchOp, Matcher,
+    Timestamp,
+};
 use parking_lot::RwLock;
 use promql::{Engine, EngineOptions, ParseOptions};
 use scrape::{Scraper, ScraperOptions};
@@ -67,6 +70,7 @@ fn server(clock: &Arc<ManualClock>, enable_admin_api: bool) -> Arc<Server> {
         config: RwLock::new(Arc::new(config)),
         reload: RwLock::new(Reload { succeeded: true, at: NOW }),
         enable_admin_api,
+        cors_origin: Matcher::new("origin", MatchOp::Regex, r"https?://(a|b)\.example").ok(),
         replay: Arc::new(tsdb::ReplayProgress::new()),
         reload_requests: None,
         extra_links: vec![(String::from("/extra"), String::from(HOSTILE))],
@@ -664,6 +668,47 @@ async fn what_is_not_served() {
         assert_eq!((status, body.trim_end()), (403, "Lifecycle API is not enabled."));
     }
     assert!(!server.server.shutdown.is_cancelled());
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_read_the_api_if_they_may() {
+    let server = Fixture::new();
+    let allowed = [
+        ("access-control-allow-origin", "http://b.example"),
+        ("access-control-allow-methods", "GET, POST, OPTIONS"),
+        ("access-control-allow-headers", "Accept, Authorization, Content-Type, Origin"),
+        ("access-control-expose-headers", "Date"),
+    ];
+    for (method, path, status) in [
+        (Method::GET, "/api/v1/labels", 200),
+        (Method::GET, "/api/v1/nothing", 404),
+        (Method::OPTIONS, "/api/v1/query", 204),
+        (Method::OPTIONS, "/api/v1/label/a/values", 204),
+    ] {
+        for (origin, may_read) in [
+            (Some("http://b.example"), true),
+            (Some("http://c.example"), false),
+            // All of it has to match.
+            (Some("http://b.example.org"), false),
+            (None, false),
+        ] {
+            let mut request = Request::builder().method(&method).uri(path);
+            if let Some(origin) = origin {
+                request = request.header(header::ORIGIN, origin);
+            }
+            let answer = server.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(answer.0, status, "{method} {path}");
+            let headers = answer.1;
+            assert_eq!(headers[header::VARY], "Origin", "{method} {path} {origin:?}");
+            for (name, value) in allowed {
+                let given = headers.get(name).map(|value| value.to_str().unwrap());
+                assert_eq!(given, may_read.then_some(value), "{method} {path} {origin:?}");
+            }
+        }
+    }
+    let request = Request::get("/").header(header::ORIGIN, "http://b.example");
+    let (_, headers, _) = server.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN), None);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use model::{DurationError, parse_duration};
+use model::{DurationError, MatchOp, Matcher, MatcherError, parse_duration};
 
 use crate::features::FeatureFlags;
 use crate::storage_flags::StorageFlags;
@@ -126,6 +126,15 @@ pub(crate) struct WebFlags {
         env = "SEXTANT_WEB_MAX_CONNECTIONS"
     )]
     pub(crate) max_connections: usize,
+    /// Pages of other sites that may read the API, by their origin: an expression that matches all of it, as
+    /// 'https?://(domain1|domain2)\.com'. Prometheus's own default is .*; ours is none of them
+    #[arg(
+        long = "web.cors.origin",
+        value_name = "REGEX",
+        value_parser = origins,
+        env = "SEXTANT_WEB_CORS_ORIGIN"
+    )]
+    pub(crate) cors_origin: Option<Matcher>,
     /// Answer POST /-/reload and POST /-/quit
     #[arg(long = "web.enable-lifecycle", env = "SEXTANT_WEB_ENABLE_LIFECYCLE")]
     pub(crate) enable_lifecycle: bool,
@@ -243,6 +252,11 @@ fn positive_number(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The origins that an expression matches.
+fn origins(text: &str) -> Result<Matcher, MatcherError> {
+    Matcher::new("origin", MatchOp::Regex, text)
+}
+
 /// A number of bytes.
 pub(crate) fn size(text: &str) -> Result<u64, BadSize> {
     config::parse_size(text).ok_or(BadSize)
@@ -350,6 +364,7 @@ mod tests {
             "--query.max-bytes=-1GB",
             "--query.max-total-bytes=half",
             "--web.max-connections=x",
+            "--web.cors.origin=(",
         ] {
             assert!(parse(&["sextant", "server", flag]).is_err(), "{flag}");
             assert!(parse(&["sextant", flag]).is_err(), "{flag}");

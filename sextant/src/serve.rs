@@ -111,6 +111,7 @@ fn config(setup: Setup<'_>) -> server::Config {
         queries_bytes_max: query.max_total_bytes,
         enable_lifecycle: web.enable_lifecycle,
         enable_admin_api: web.enable_admin_api,
+        cors_origin: web.cors_origin.clone(),
         flags: setup.values,
         local,
         extra_routes,
