@@ -39,14 +39,29 @@ pub struct Config {
     warnings: Vec<String>,
 }
 
+/// What holds where a configuration says nothing, as far as flags decide it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// `global.extra_scrape_metrics`
+    pub extra_scrape_metrics: bool,
+}
+
 impl Config {
     /// Reads a configuration; `origin` names it in errors.
     ///
     /// # Errors
     /// [`ConfigError`] with line and column, and for values that make no sense the job and field.
     pub fn parse(yaml: &str, origin: &str) -> Result<Self, ConfigError> {
+        Self::parse_with(yaml, origin, Defaults::default())
+    }
+
+    /// [`parse`](Self::parse) with other defaults.
+    ///
+    /// # Errors
+    /// As those of `parse`.
+    pub fn parse_with(yaml: &str, origin: &str, defaults: Defaults) -> Result<Self, ConfigError> {
         let file = file::read(yaml, origin)?;
-        resolve::resolve(file, origin)
+        resolve::resolve(file, origin, defaults)
     }
 
     /// Reads the configuration in file `path`.
@@ -54,6 +69,14 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], also when the file cannot be read or is unreasonably large.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(path, Defaults::default())
+    }
+
+    /// [`load`](Self::load) with other defaults.
+    ///
+    /// # Errors
+    /// As those of `load`.
+    pub fn load_with(path: &Path, defaults: Defaults) -> Result<Self, ConfigError> {
         let origin = path.display().to_string();
         let unreadable = |source| ConfigError::Read { path: origin.clone(), source };
         let mut yaml = String::new();
@@ -62,7 +85,7 @@ impl Config {
         if yaml.len() as u64 > FILE_BYTES_MAX {
             return Err(ConfigError::TooLarge { path: origin, bytes_max: FILE_BYTES_MAX });
         }
-        Self::parse(&yaml, &origin)
+        Self::parse_with(&yaml, &origin, defaults)
     }
 
     /// What the file asks for that is not acted on, a line each.

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde_saphyr::{Location, Spanned};
 
-use crate::Config;
 use crate::error::{ConfigError, Problem};
 use crate::external_labels;
 use crate::file::{File, Global, HttpSd, LabelMap, Scrape, StaticConfig, position};
 use crate::scrape::{
     GlobalConfig, HttpSdConfig, Limits, ScrapeConfig, ScrapeProtocol, TargetGroup,
 };
+use crate::{Config, Defaults};
 
 /// Prometheus's defaults.
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(60);
@@ -38,8 +38,9 @@ macro_rules! limits {
 }
 
 /// The configuration that `file` describes, and a line for each thing in it that is not acted on.
-pub(crate) fn resolve(file: File, path: &str) -> Result<Config, ConfigError> {
-    let mut resolver = Resolver { path, section: String::from("global"), warnings: Vec::new() };
+pub(crate) fn resolve(file: File, path: &str, defaults: Defaults) -> Result<Config, ConfigError> {
+    let section = String::from("global");
+    let mut resolver = Resolver { path, defaults, section, warnings: Vec::new() };
     for (field, at) in file.not_acted_on() {
         resolver.warn(field, at);
     }
@@ -67,6 +68,7 @@ pub(crate) fn resolve(file: File, path: &str) -> Result<Config, ConfigError> {
 /// Carries along what messages name.
 pub(crate) struct Resolver<'a> {
     path: &'a str,
+    defaults: Defaults,
     /// `global`, `storage`, or the job being resolved.
     pub(crate) section: String,
     warnings: Vec<String>,
@@ -136,7 +138,10 @@ impl Resolver<'_> {
                 .unwrap_or(EVALUATION_INTERVAL),
             external_labels,
             limits,
-            extra_scrape_metrics: or(written.extra_scrape_metrics, false),
+            extra_scrape_metrics: or(
+                written.extra_scrape_metrics,
+                self.defaults.extra_scrape_metrics,
+            ),
         })
     }
 

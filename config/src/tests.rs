@@ -49,6 +49,21 @@ fn jobs_inherit_what_they_do_not_set() {
 }
 
 #[test]
+fn defaults_may_be_others() {
+    let defaults = Defaults { extra_scrape_metrics: true };
+    for (global, all, one) in [("{}", true, false), ("{extra_scrape_metrics: false}", false, false)]
+    {
+        let yaml = format!(
+            "global: {global}\nscrape_configs:\n- {{job_name: a}}\n- {{job_name: b, extra_scrape_metrics: false}}\n"
+        );
+        let config = Config::parse_with(&yaml, "test", defaults).unwrap();
+        let [a, b] = config.scrape_configs.as_slice() else { panic!("two jobs") };
+        let given = [config.global.extra_scrape_metrics, a.extra_scrape_metrics];
+        assert_eq!((given, b.extra_scrape_metrics), ([all, all], one), "{global}");
+    }
+}
+
+#[test]
 fn values_of_every_field_are_read() {
     let config = good(
         "global:\n  evaluation_interval: 30s\n  external_labels: {dc: a, n: 5, none: }\n\

@@ -10,6 +10,9 @@ use crate::cache::{Line, LineKind, Pending, SeriesCache, UNRESOLVED};
 use crate::metadata::Metadata;
 use crate::series_labels::{Pair, SampleRules};
 
+/// Spreads a small number over all bits: the golden ratio, as a fraction of 2⁶⁴.
+const SALT: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Samples further ahead than this are refused.
 const AHEAD_MS_MAX: i64 = 10 * 60 * 1000;
 
@@ -180,11 +183,21 @@ impl<'b> Pass<'_, 'b> {
         }
     }
 
+    /// What changes the hash of a sample's line. Where the type is a label, the same line below another type is another series.
+    #[inline]
+    fn salt(&self, is_sample: bool) -> u64 {
+        if self.recorder.rules.type_labels && is_sample {
+            (self.parser.kind() as u64).wrapping_mul(SALT)
+        } else {
+            0
+        }
+    }
+
     /// Reads lines for as long as they are the expected ones: the path that nearly every line takes.
     fn follow(&mut self) {
         while let Some(&line) = self.cache.lines.get(self.position) {
             let Some(text) = self.parser.rest().get(..line.len as usize) else { return };
-            if self.cache.hash(text) != line.hash {
+            if self.cache.hash(text) ^ self.salt(line.is_sample()) != line.hash {
                 return;
             }
             match line.kind {
@@ -269,7 +282,8 @@ impl<'b> Pass<'_, 'b> {
     /// Places a sample that was not recognised by its position.
     fn sample(&mut self, series: &Series<'b>, point: Point) -> Result<(), ScrapeError> {
         let tracked = self.recorder.is_tracked(point);
-        let line = self.line(series.text().as_bytes(), LineKind::Sample { tracked });
+        let mut line = self.line(series.text().as_bytes(), LineKind::Sample { tracked });
+        line.hash ^= self.salt(true);
         if self.moved.is_none()
             && let Some(&expected) = self.cache.lines.get(self.position)
             && (expected.hash, expected.len) == (line.hash, line.len)
@@ -481,6 +495,7 @@ impl<'b> Recorder<'_, 'b> {
         self.counts.scraped += 1;
         self.pairs.clear();
         series.labels(&mut self.pairs);
+        self.rules.add_type(series.kind(), &mut self.pairs);
         let labels = self.rules.series(&mut self.pairs)?;
         let Some(t) = self.admit(point) else { return Ok(false) };
         if let SeriesKey::New(new) = self.scratch.batch.push_new(labels, t, point.value) {

@@ -22,6 +22,8 @@ use crate::task::{Order, Shared, TargetSettings, TargetTask};
 pub(crate) struct Workshop {
     pub(crate) shared: Arc<Shared>,
     pub(crate) interner: Arc<Interner>,
+    /// Whether the types of metrics are labels.
+    pub(crate) type_labels: bool,
     /// Sources in this process by the URL that they answer for.
     pub(crate) locals: HashMap<String, Arc<dyn LocalSource>>,
     pub(crate) asking: Asking,
@@ -43,6 +45,7 @@ pub(crate) struct Pool {
     config: ScrapeConfig,
     /// Spreads servers that scrape the same targets over the interval.
     seed: u64,
+    type_labels: bool,
     discoveries: Vec<HttpDiscovery>,
     targets: BTreeMap<Identity, Handle>,
 }
@@ -55,8 +58,8 @@ struct Handle {
 impl Pool {
     pub(crate) fn new(config: ScrapeConfig, seed: u64, workshop: &mut Workshop) -> Self {
         workshop.shared.metrics.pools.inc();
-        let discoveries = Vec::new();
-        let mut pool = Self { config, seed, discoveries, targets: BTreeMap::new() };
+        let (type_labels, discoveries) = (workshop.type_labels, Vec::new());
+        let mut pool = Self { config, seed, type_labels, discoveries, targets: BTreeMap::new() };
         pool.discover(workshop);
         pool.sync(workshop);
         pool
@@ -206,6 +209,7 @@ impl Pool {
                 honor_labels: config.honor_labels,
                 honor_timestamps: config.honor_timestamps,
                 track_timestamps_staleness: config.track_timestamps_staleness,
+                type_labels: self.type_labels,
                 limits: config.limits,
             },
             target,

@@ -36,6 +36,7 @@ impl Replay {
                 honor_labels: false,
                 honor_timestamps: true,
                 track_timestamps_staleness: false,
+                type_labels: false,
                 limits: Limits::default(),
             },
             status: TargetStatus::new(Metadata::new(Arc::default(), metrics.metadata_of("replay"))),

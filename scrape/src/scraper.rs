@@ -60,6 +60,9 @@ pub struct ScraperOptions {
     pub local: Vec<LocalTarget>,
     /// Sent to targets as `User-Agent`.
     pub user_agent: String,
+    /// Whether series get their type, and their unit where a format tells it, as labels `__type__` and `__unit__`. The text format
+    /// tells no units.
+    pub type_and_unit_labels: bool,
 }
 
 impl ScraperOptions {
@@ -67,7 +70,8 @@ impl ScraperOptions {
     #[must_use]
     pub fn new(appender: Arc<dyn Appender>, clock: Arc<dyn Clock>, client: Client) -> Self {
         let user_agent = format!("Sextant/{}", telemetry::VERSION);
-        Self { appender, clock, client, local: Vec::new(), user_agent }
+        let local = Vec::new();
+        Self { appender, clock, client, local, user_agent, type_and_unit_labels: false }
     }
 }
 
@@ -249,6 +253,7 @@ impl Scraper {
         Workshop {
             shared: Arc::clone(&self.shared),
             interner: Arc::new(Interner::default()),
+            type_labels: self.options.type_and_unit_labels,
             locals: locals.map(|local| (local.url.clone(), Arc::clone(&local.source))).collect(),
             asking: Asking {
                 client: self.options.client.clone(),

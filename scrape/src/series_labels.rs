@@ -3,12 +3,16 @@
 use std::borrow::Cow;
 
 use config::Limits;
+use exposition::MetricKind;
 use model::{Label, Labels, METRIC_NAME};
 
 use crate::ScrapeError;
 
 /// Prefixed to an exposed label whose name the target has, as often as needed.
 const EXPORTED_PREFIX: &str = "exported_";
+
+/// The label that holds the type of a metric.
+const TYPE_LABEL: &str = "__type__";
 
 /// Characters of a name or value that an error quotes.
 const EXCERPT_CHARS: usize = 50;
@@ -27,11 +31,21 @@ pub(crate) struct SampleRules {
     pub(crate) honor_timestamps: bool,
     /// Series with exposed timestamps get staleness markers too.
     pub(crate) track_timestamps_staleness: bool,
+    /// What a `# TYPE` line says is a label of the series below it.
+    pub(crate) type_labels: bool,
     /// Bounds; 0 for none.
     pub(crate) limits: Limits,
 }
 
 impl SampleRules {
+    /// Puts the type into `pairs`, if that is asked for and known; it wins over a label of the target's under that name.
+    pub(crate) fn add_type(&self, kind: MetricKind, pairs: &mut Vec<Pair<'_>>) {
+        if self.type_labels && kind != MetricKind::Unknown {
+            pairs.retain(|(name, _)| name != TYPE_LABEL);
+            pairs.push((Cow::Borrowed(TYPE_LABEL), Cow::Borrowed(kind.as_str())));
+        }
+    }
+
     /// The stored labels of the series that is exposed as `pairs`; leaves `pairs` changed.
     pub(crate) fn series(&self, pairs: &mut Vec<Pair<'_>>) -> Result<Labels, ScrapeError> {
         if self.honor_labels {
@@ -148,6 +162,7 @@ mod tests {
             honor_labels,
             honor_timestamps: true,
             track_timestamps_staleness: false,
+            type_labels: false,
             limits,
         }
     }

@@ -35,6 +35,10 @@ pub struct Config {
     pub limits: http::Limits,
     /// Where the scrape configuration comes from.
     pub source: ConfigSource,
+    /// What holds where it says nothing.
+    pub defaults: config::Defaults,
+    /// Whether series that are scraped get their type, and their unit where it is told, as labels.
+    pub type_and_unit_labels: bool,
     /// Data directory.
     pub data_path: PathBuf,
     /// Options of the store; the `storage` section of the configuration overrules its part of them.
@@ -95,6 +99,7 @@ pub enum ConfigSource {
 #[derive(Clone, Debug)]
 struct Loader {
     source: ConfigSource,
+    defaults: config::Defaults,
     /// What is kept where the source says nothing of it.
     retention: RetentionConfig,
 }
@@ -102,8 +107,10 @@ struct Loader {
 impl Loader {
     fn load(&self) -> Result<config::Config, config::ConfigError> {
         let mut config = match &self.source {
-            ConfigSource::File(path) => config::Config::load(path)?,
-            ConfigSource::Embedded(yaml) => config::Config::parse(yaml, "embedded configuration")?,
+            ConfigSource::File(path) => config::Config::load_with(path, self.defaults)?,
+            ConfigSource::Embedded(yaml) => {
+                config::Config::parse_with(yaml, "embedded configuration", self.defaults)?
+            }
         };
         config.storage.retention.get_or_insert(self.retention);
         Ok(config)
@@ -155,7 +162,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let retention = storage::retention_of(&config.storage);
-    let loader = Loader { source: config.source, retention };
+    let loader = Loader { source: config.source, defaults: config.defaults, retention };
     let scrape_config = Arc::new(loader.load()?);
     storage::warn_of_size(&scrape_config.storage);
     let options = storage::options(config.storage, &scrape_config.storage);
@@ -172,6 +179,7 @@ pub async fn run(
     let parts = Parts {
         client: http::Client::new(http::ClientOptions::default()),
         local: config.local,
+        type_and_unit_labels: config.type_and_unit_labels,
         clock: Arc::new(SystemClock),
     };
     let server = Arc::new(Server {
@@ -275,6 +283,7 @@ pub async fn run(
 struct Parts {
     client: http::Client,
     local: Vec<LocalTarget>,
+    type_and_unit_labels: bool,
     clock: Arc<dyn Clock>,
 }
 
@@ -282,7 +291,9 @@ impl Parts {
     fn scraper(self, server: &Server, store: &Arc<Db>) -> Scraper {
         let appender = Arc::clone(store) as Arc<dyn Appender>;
         let options = ScraperOptions::new(appender, self.clock, self.client);
-        Scraper::new(ScraperOptions { local: self.local, ..options }, &server.registry)
+        let Self { local, type_and_unit_labels, .. } = self;
+        let options = ScraperOptions { local, type_and_unit_labels, ..options };
+        Scraper::new(options, &server.registry)
     }
 }
 

@@ -9,6 +9,8 @@ const BINOP_FILL: &str = "promql-binop-fill-modifiers";
 const DELAYED_NAME_REMOVAL: &str = "promql-delayed-name-removal";
 const PER_STEP_STATS: &str = "promql-per-step-stats";
 const START_TIMESTAMPS: &str = "use-start-timestamps";
+const TYPE_AND_UNIT_LABELS: &str = "type-and-unit-labels";
+const EXTRA_SCRAPE_METRICS: &str = "extra-scrape-metrics";
 
 /// Longest name that is shown in full when it is not known.
 const NAME_BYTES_MAX: usize = 100;
@@ -19,7 +21,8 @@ pub(crate) struct FeatureFlags {
     /// Features that are off by default, by Prometheus's names, separated by commas; may be repeated.
     /// Acted on: promql-experimental-functions, promql-extended-range-selectors,
     /// promql-binop-fill-modifiers, promql-delayed-name-removal, promql-per-step-stats,
-    /// use-start-timestamps. For others a warning says what becomes of them
+    /// use-start-timestamps, type-and-unit-labels, extra-scrape-metrics. For others a warning says what becomes
+    /// of them
     #[arg(
         long = "enable-feature",
         value_name = "NAME",
@@ -54,6 +57,8 @@ const FEATURES: [(&str, Outcome); 28] = {
         (DELAYED_NAME_REMOVAL, Enabled),
         (PER_STEP_STATS, Enabled),
         (START_TIMESTAMPS, Enabled),
+        (TYPE_AND_UNIT_LABELS, Enabled),
+        (EXTRA_SCRAPE_METRICS, Enabled),
         ("promql-duration-expr", NoEffect(ALWAYS)),
         ("ooo-native-histograms", NoEffect(ALWAYS)),
         (
@@ -69,10 +74,6 @@ const FEATURES: [(&str, Outcome); 28] = {
         ("concurrent-rule-eval", Missing(RULES)),
         ("created-timestamp-zero-ingestion", Missing(STARTS)),
         ("delayed-compaction", Missing("blocks are cut from the head as soon as they are due")),
-        (
-            "extra-scrape-metrics",
-            Missing("set extra_scrape_metrics in the configuration, globally or for a job"),
-        ),
         ("fast-startup", Missing("scraping starts when the log is replayed")),
         ("histograms-st-encoding", Missing(STARTS)),
         ("metadata-wal-records", Missing("what targets tell of metrics is kept in memory alone")),
@@ -82,7 +83,6 @@ const FEATURES: [(&str, Outcome); 28] = {
         ("search-api", Missing("/api/v1/search answers 404")),
         ("st-storage", Missing(STARTS)),
         ("st-synthesis", Missing(STARTS)),
-        ("type-and-unit-labels", Missing("no labels are added to what is scraped")),
         ("use-uncached-io", Missing("files are written through the page cache")),
         ("xor2-encoding", Missing("float chunks are written as XOR")),
     ]
@@ -107,6 +107,16 @@ impl FeatureFlags {
     /// Whether `stats=all` counts the samples of each step.
     pub(crate) fn per_step_stats(&self) -> bool {
         self.is_enabled(PER_STEP_STATS)
+    }
+
+    /// Whether the types of metrics are labels of what is scraped.
+    pub(crate) fn type_and_unit_labels(&self) -> bool {
+        self.is_enabled(TYPE_AND_UNIT_LABELS)
+    }
+
+    /// What holds where the configuration says nothing.
+    pub(crate) fn config_defaults(&self) -> config::Defaults {
+        config::Defaults { extra_scrape_metrics: self.is_enabled(EXTRA_SCRAPE_METRICS) }
     }
 
     /// Says what becomes of each.

@@ -101,6 +101,8 @@ fn config(setup: Setup<'_>) -> server::Config {
         listen_address: web.listen_address.clone(),
         limits: http::Limits { connections_max: web.max_connections, ..http::Limits::default() },
         source: setup.source,
+        defaults: features.config_defaults(),
+        type_and_unit_labels: features.type_and_unit_labels(),
         data_path: absolute(&storage.path),
         storage: storage.options(),
         wal_fsync_interval: storage.wal_fsync_interval(),

@@ -73,6 +73,12 @@ impl<'a> Series<'a> {
         self.text
     }
 
+    /// What the last `# TYPE` line said, whatever its metric, as in Prometheus.
+    #[must_use]
+    pub const fn kind(&self) -> MetricKind {
+        self.kind
+    }
+
     /// Appends the metric name, as label `__name__`, and the labels to `out`, in the order of the text.
     ///
     /// Names may repeat and values may be empty: that is for the caller to judge.
@@ -114,6 +120,13 @@ impl<'a> Parser<'a> {
     #[inline]
     pub fn rest(&self) -> &'a [u8] {
         &self.body[self.at..]
+    }
+
+    /// What the last `# TYPE` line said.
+    #[must_use]
+    #[inline]
+    pub const fn kind(&self) -> MetricKind {
+        self.kind
     }
 
     /// Reads the sample on the next line, whose series is known to be the first `len` bytes of

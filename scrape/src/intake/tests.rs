@@ -35,6 +35,7 @@ impl Bench {
                 honor_labels: false,
                 honor_timestamps: true,
                 track_timestamps_staleness: false,
+                type_labels: false,
                 limits: Limits::default(),
             },
             scratch: Scratch::default(),
@@ -321,6 +322,34 @@ fn other_rules_start_afresh() {
             r#"{__name__="a", exported_job="x", job="j"} stale @2000"#,
             r#"{__name__="a", job="x"} 2 @2000"#,
         ]
+    );
+}
+
+#[test]
+fn the_type_is_a_label_if_that_is_asked_for() {
+    let mut bench = Bench::new();
+    bench.rules.type_labels = true;
+    let counter = "# TYPE a counter\na 1\n";
+    let type_of_a =
+        |kind: &str, value: &str| format!(r#"{{__name__="a", __type__="{kind}"}} {value}"#);
+    bench.check(counter, &[&type_of_a("counter", "1 @1000")]);
+    bench.check(counter, &[&type_of_a("counter", "1 @2000")]);
+    // Of another type it is another series, though its line is the same.
+    bench.check(
+        "# TYPE a gauge\na 2\n",
+        &[&type_of_a("counter", "stale @3000"), &type_of_a("gauge", "2 @3000")],
+    );
+    bench.check("# TYPE a gauge\na 3\n", &[&type_of_a("gauge", "3 @4000")]);
+    // What the target says in a label counts only where no type is known.
+    bench.check(
+        "b{__type__=\"x\"} 1\nc 1\n# TYPE d untyped\nd 1\n# TYPE e summary\ne{__type__=\"x\",quantile=\"1\"} 1\n",
+        &[
+            &type_of_a("gauge", "stale @5000"),
+            r#"{__name__="b", __type__="x"} 1 @5000"#,
+            r#"{__name__="c"} 1 @5000"#,
+            r#"{__name__="d"} 1 @5000"#,
+            r#"{__name__="e", __type__="summary", quantile="1.0"} 1 @5000"#,
+        ],
     );
 }
 

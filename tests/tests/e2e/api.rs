@@ -189,6 +189,32 @@ fn features_are_enabled_by_prometheus_s_names() {
 }
 
 #[test]
+fn features_of_scraping_are_enabled_by_prometheus_s_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let flag = "--enable-feature=type-and-unit-labels,extra-scrape-metrics";
+    let server = start_with(folder.path(), &[flag]);
+    let yaml = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs:\n\
+         - {{job_name: self, static_configs: [{{targets: ['127.0.0.1:{}']}}]}}\n",
+        server.port
+    );
+    std::fs::write(folder.path().join("prometheus.yml"), yaml).unwrap();
+    server.signal(rustix::process::Signal::HUP);
+    for query in [
+        r#"prometheus_tsdb_head_series{__type__="gauge"}"#,
+        r#"sum(prometheus_http_request_duration_seconds_bucket{__type__="histogram"})"#,
+        r#"scrape_body_size_bytes{job="self",__type__=""} > 0"#,
+    ] {
+        wait_for(query, LIMIT, || match server.query(query, None) {
+            result if result.len() == 1 => Ok(()),
+            result => Err(format!("{result:?}")),
+        });
+    }
+    let sum = server.query("prometheus_tsdb_head_series + 0", None);
+    assert_eq!(sum[0]["metric"].get("__type__"), None, "a sum has no type: {sum:?}");
+}
+
+#[test]
 fn a_query_that_needs_more_bytes_than_allowed_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     for (flag, allowed, message) in [
