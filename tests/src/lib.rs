@@ -8,6 +8,7 @@
 
 pub mod conformance;
 pub mod faults;
+pub mod grammar;
 pub mod harness;
 pub mod load;
 pub mod memory_store;

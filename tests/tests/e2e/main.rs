@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod histograms;
