@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Appender, Batch, Labels, SystemClock};
+use model::{Appender, Batch, Labels, MatchOp, Matcher, SystemClock, TimeRange};
 use serde_json::Value;
 use tests::conformance::{optional_program, program};
 use tests::faults::copy_dir;
@@ -247,6 +247,67 @@ fn a_given_prometheus_3_answers_everything_alike() {
     // Not required: no package has one.
     let Some(prometheus) = optional_program("PROMETHEUS") else { return };
     compare_on_copy(&prometheus, &[ALIKE.as_slice(), OF_VERSION_3.as_slice()].concat());
+}
+
+/// Times of the samples in an answer to a range selector, by label `i`, in milliseconds since [`START`].
+fn times(answer: &BTreeMap<String, Value>) -> BTreeMap<String, Vec<i64>> {
+    let time = |pair: &Value| {
+        let milliseconds = pair[0].as_f64().unwrap() * 1_000.0;
+        milliseconds.round() as i64 - START
+    };
+    let of_series = |series: &Value| {
+        let values = series["values"].as_array().unwrap();
+        let i = series["metric"]["i"].as_str().unwrap();
+        (String::from(i), values.iter().map(time).collect())
+    };
+    answer.values().map(of_series).collect()
+}
+
+#[test]
+fn what_we_deleted_is_gone_for_debian_s_prometheus_too() {
+    let Some(prometheus) = program("prometheus", "PROMETHEUS_DEBIAN") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    write_data(&data);
+    // In the block, in the head, in both, and all there is of a series.
+    let deleted = [
+        ("0", 30 * MINUTE, HOUR),
+        ("0", 4 * HOUR, 4 * HOUR + 10 * MINUTE),
+        ("1", 0, 5 * HOUR),
+        ("2", 115 * MINUTE, 125 * MINUTE),
+    ];
+    let registry = telemetry::Registry::new();
+    let (disk, clock) = (Arc::new(OsDisk), Arc::new(SystemClock));
+    let db = Db::open(&data, disk, clock, Options::default(), &registry).unwrap();
+    for (i, min, max) in deleted {
+        let matcher = Matcher::new("i", MatchOp::Equal, i).unwrap();
+        let range = TimeRange::new(START + min, START + max);
+        db.delete_series(&[vec![matcher]], range).unwrap();
+    }
+    db.close().unwrap();
+    drop(db);
+    let copy = folder.path().join("copy");
+    copy_dir(&data, &copy);
+    let blocks = std::fs::read_dir(&copy).unwrap().map(|entry| entry.unwrap().path());
+    let tombstones = blocks.filter_map(|block| std::fs::metadata(block.join("tombstones")).ok());
+    assert!(tombstones.map(|file| file.len()).sum::<u64>() > 9, "not rewritten, but marked");
+
+    let is_kept = |i: &str, t: i64| {
+        !deleted.iter().any(|&(of, min, max)| of == i && (min..=max).contains(&t))
+    };
+    let mut expected: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for t in (0..1200).map(|step| step * 15_000) {
+        for i in ["0", "1", "2"].into_iter().filter(|i| is_kept(i, t)) {
+            expected.entry(String::from(i)).or_default().push(t);
+        }
+    }
+    assert_eq!(expected.keys().collect::<Vec<_>>(), ["0", "2"]);
+    let end = format!("{}", (START + 5 * HOUR) / 1000);
+    let all = [("query", "m_total{i!=\"3\"}[6h]"), ("time", end.as_str())];
+    let peer = Prometheus::start(&prometheus, folder.path());
+    assert_eq!(times(&ask(peer.port, "/api/v1/query", &all)), expected, "theirs");
+    let ours = Sextant::server(folder.path(), "scrape_configs: []\n");
+    assert_eq!(times(&ask(ours.port, "/api/v1/query", &all)), expected, "ours");
 }
 
 #[test]
