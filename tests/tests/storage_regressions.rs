@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use model::{
-    Appender, Batch, Columns, Labels, ManualClock, MatchOp, Matcher, QueryContext, QueryError,
-    Queryable, Rejection, Selection, TimeRange, is_stale, stale_marker,
+    Appender, Batch, Columns, Histogram, Labels, ManualClock, MatchOp, Matcher, QueryContext,
+    QueryError, Queryable, Rejection, Selection, Span, TimeRange, is_stale, stale_marker,
 };
 use promql::QueryOptions;
 use tests::promqltest::engine;
@@ -261,6 +261,83 @@ fn a_series_that_ended_has_still_ended_after_a_restart() {
             let latest = set.latest(index).expect("it is in the head");
             assert_eq!(is_stale(latest.v), ended, "{}", set.labels(index));
         }
+    }
+}
+
+/// A histogram of `observations` in two buckets; a marker of the end where there are none.
+fn histogram(observations: u32) -> Histogram {
+    let sum = if observations == 0 { stale_marker() } else { f64::from(observations) / 3.0 };
+    let count = u64::from(observations);
+    Histogram {
+        schema: 1,
+        zero_threshold: 1e-128,
+        count: 3 * count,
+        sum,
+        positive_spans: vec![Span { offset: -2, length: 2 }],
+        positive_deltas: vec![count.cast_signed(), count.cast_signed()],
+        ..Histogram::default()
+    }
+}
+
+fn append_histogram(db: &Db, name: &str, t: i64, histogram: Histogram) -> Option<Rejection> {
+    let mut batch = Batch::new();
+    let series = batch.introduce(labels(name));
+    batch.push_histogram(series, t, histogram);
+    db.append(&batch).unwrap().rejected_histograms.first().map(|rejected| rejected.reason)
+}
+
+/// prometheus/prometheus#19246, of histograms: after a restart the last one was not known, so that what contradicts it was taken, the end of a series
+/// was missed, and a lower count was no reset.
+#[test]
+fn the_last_histogram_of_a_series_is_known_after_a_restart() {
+    let disk = MemDisk::new();
+    let mut db = open(&disk);
+    let (step, steps) = (10_000, 400_u32);
+    // Many chunks' worth, so that full ones are stored apart.
+    for i in 0..steps {
+        for name in ["ends", "goes on"] {
+            assert_eq!(append_histogram(&db, name, i64::from(i) * step, histogram(i + 1)), None);
+        }
+    }
+    let mut t = i64::from(steps) * step;
+    assert_eq!(append_histogram(&db, "ends", t, histogram(0)), None);
+    assert_eq!(append_histogram(&db, "goes on", t, histogram(steps + 1)), None);
+    let (ended_at, mut total) = (t, steps + 1);
+    let mut resets = 0.0;
+    for restart in 0..4 {
+        // With and without what a clean end leaves behind.
+        if restart % 2 == 0 {
+            db.close().unwrap();
+        }
+        db = reopen(db, &disk);
+        for (name, at, last) in [("ends", ended_at, 0), ("goes on", t, total)] {
+            let again = append_histogram(&db, name, at, histogram(last));
+            let other = append_histogram(&db, name, at, histogram(9_999));
+            let earlier = append_histogram(&db, name, at - step, histogram(last));
+            let (duplicate, late) = (Rejection::DuplicateTimestamp, Rejection::OutOfOrder);
+            let expected = (None, Some(duplicate), Some(late));
+            assert_eq!((again, other, earlier), expected, "{name}, restart {restart}");
+        }
+        // Fewer than before is a reset, more is none.
+        t += step;
+        total = if restart % 2 == 0 { 1 } else { total + 1 };
+        resets += if restart % 2 == 0 { 1.0 } else { 0.0 };
+        assert_eq!(append_histogram(&db, "goes on", t, histogram(total)), None);
+        let vector = |query: &str, t: i64| {
+            let context = QueryContext::unbounded();
+            let answer = engine().instant(&db, query, t, &QueryOptions::default(), &context);
+            let promql::Value::Vector(vector) = answer.unwrap().value else { panic!("no vector") };
+            vector.into_iter().map(|sample| sample.sample.v).collect::<Vec<_>>()
+        };
+        let day = r#"resets({__name__="goes on"}[1d])"#;
+        assert_eq!(vector(day, t), [resets], "restart {restart}");
+        let last = f64::from(total) * 3.0;
+        assert_eq!(vector(r#"histogram_count({__name__="goes on"})"#, t), [last]);
+        let samples = f64::from(steps);
+        let all = r#"count_over_time({__name__="ends"}[1d])"#;
+        assert_eq!(vector(all, t), [samples], "a marker is no sample");
+        assert_eq!(vector(r#"{__name__="ends"}"#, ended_at - 1).len(), 1);
+        assert_eq!(vector(r#"{__name__="ends"}"#, ended_at), [0.0; 0], "restart {restart}");
     }
 }
 

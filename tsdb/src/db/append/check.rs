@@ -97,14 +97,19 @@ pub(super) fn check_histogram(
     })
 }
 
-/// Whether two histograms are of one kind and equal to the bit.
+/// Whether two histograms are of one kind and equal to the bit. What they say of the one before does not count: one that was read back from a chunk
+/// says more than when it was sent.
 fn is_same_histogram(a: &HistogramValue, b: &HistogramValue) -> bool {
     match (a, b) {
-        (HistogramValue::Integer(a), HistogramValue::Integer(b)) => {
-            a == b || (a.is_stale() && b.is_stale())
+        (HistogramValue::Integer(x), HistogramValue::Integer(y)) => {
+            let same_counts = x.count == y.count
+                && x.zero_count == y.zero_count
+                && x.positive_deltas == y.positive_deltas
+                && x.negative_deltas == y.negative_deltas;
+            (x.is_stale() && y.is_stale()) || (same_counts && a.to_float().equals(&b.to_float()))
         }
-        (HistogramValue::Float(a), HistogramValue::Float(b)) => {
-            a == b || (a.is_stale() && b.is_stale())
+        (HistogramValue::Float(x), HistogramValue::Float(y)) => {
+            x.equals(y) || (x.is_stale() && y.is_stale())
         }
         _ => false,
     }
