@@ -501,6 +501,42 @@ fn a_gap_in_the_numbers_of_log_segments_costs_that_segment_alone() {
     }
 }
 
+/// prometheus/prometheus#7412: as above, for the files of full chunks of the head. The log has what they have.
+#[test]
+fn a_gap_in_the_numbers_of_head_chunk_files_costs_nothing() {
+    let disk = MemDisk::new();
+    let db = open(&disk);
+    let mut accepted = Content::new();
+    // Each two hours have a file of their own, and nothing is cut.
+    for step in 0..7 * 240 {
+        assert!(append(&db, &["a", "b", "c"], step * 15_000, &mut accepted));
+    }
+    for closes in [false, true] {
+        if closes {
+            // What a snapshot of the head refers to is missing then.
+            db.close().unwrap();
+        } else {
+            db.sync().unwrap();
+        }
+        let files = names(&disk, "/data/chunks_head");
+        assert!(files.len() >= 3, "{files:?}");
+        for missing in &files {
+            let disk = disk.fork();
+            disk.kill();
+            disk.remove_file(&Path::new("/data/chunks_head").join(missing)).unwrap();
+            let mut accepted = accepted.clone();
+            let mut db = open(&disk);
+            assert_eq!(content(&db), accepted, "without {missing}, closed: {closes}");
+            assert!(append(&db, &["a", "new"], 7 * HOUR, &mut accepted));
+            db = reopen(db, &disk);
+            assert_eq!(content(&db), accepted, "without {missing}, started again");
+            assert!(db.maintain().unwrap().blocks_cut >= 2);
+            db = reopen(db, &disk);
+            assert_eq!(content(&db), accepted, "without {missing}, cut");
+        }
+    }
+}
+
 /// prometheus/prometheus#4094: rate() jumped while blocks were exchanged under it.
 #[test]
 fn answers_do_not_change_while_blocks_are_cut_and_deleted() {
