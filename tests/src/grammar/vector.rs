@@ -145,7 +145,10 @@ impl Grammar<'_> {
             }
             _ => {
                 let function = self.one(&MAPS);
-                format!("{function}({})", self.vector(depth, phase))
+                self.at_allowed = self.dialect == Dialect::All || function != "timestamp";
+                let of = self.vector(depth, phase);
+                self.at_allowed = true;
+                format!("{function}({of})")
             }
         }
     }
