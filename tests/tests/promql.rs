@@ -14,7 +14,7 @@ use model::ManualClock;
 use telemetry::Registry;
 use tests::conformance::{self, note};
 use tests::memory_store::MemoryStore;
-use tests::promqltest::{Outcome, Script, SetStart, Store, engine, run};
+use tests::promqltest::{Outcome, Script, SetStart, Store, engine, own_scripts, run};
 use tsdb::{Db, MemDisk, Options};
 
 /// Evaluations in the usual scripts.
@@ -51,17 +51,23 @@ fn promql_scripts_of_prometheus_hold() -> Result<()> {
     Ok(())
 }
 
-/// Scripts of our own, for when those of Prometheus are not there.
+/// Evaluations in our own scripts.
+const OWN_TOTAL: usize = 473;
+
+/// Scripts of our own, for what those of Prometheus leave out, and for when they are not there.
 #[test]
 fn promql_scripts_of_our_own_hold() -> Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/promqltest/scripts");
-    let scripts = scripts(&folder)?;
-    ensure!(!scripts.is_empty(), "no script in {}", folder.display());
-    for path in scripts {
+    let (mut passed, mut failed) = (0, Vec::new());
+    for path in own_scripts()? {
         let outcome = run_script(&path, || Ok(MemoryStore::new()), MemoryStore::set_start)?;
-        ensure!(outcome.failures.is_empty(), "{}: {:#?}", path.display(), outcome.failures);
-        ensure!(outcome.passed > 0, "no evaluation in {}", path.display());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        passed += outcome.passed;
+        failed.extend(outcome.failures.iter().map(|failure| {
+            format!("{name}:{}: {}\n    {}", failure.line, failure.query, failure.reason)
+        }));
     }
+    ensure!(failed.is_empty(), "\n{}", failed.join("\n"));
+    ensure!(passed == OWN_TOTAL, "{passed} evaluations were found, not {OWN_TOTAL}");
     Ok(())
 }
 

@@ -10,8 +10,11 @@ use super::series::{Point, SeriesLine};
 /// Relative difference up to which values count as equal.
 const EPSILON: f64 = 1e-6;
 
-/// Whether the value is the expected one; the error says where it is not.
-pub(super) fn check_value(eval: &Eval, value: &Value) -> Result<()> {
+/// Whether the value is the expected one.
+///
+/// # Errors
+/// Say where it is not.
+pub fn check_value(eval: &Eval, value: &Value) -> Result<()> {
     match (&eval.expected, value) {
         (Expected::Scalar(expected), Value::Scalar(actual)) => {
             let equal = almost_equal(*expected, actual.v);

@@ -17,6 +17,8 @@ mod reload;
 #[cfg(test)]
 mod repaired;
 #[cfg(test)]
+mod scripts;
+#[cfg(test)]
 mod storage;
 #[cfg(test)]
 mod tools;
