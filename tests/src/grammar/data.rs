@@ -5,7 +5,7 @@
 //! - A counter that comes back after a gap is at 0 or far from it: where a window starts in a gap, and zero is between half an
 //!   interval and an interval before its first sample, the versions extrapolate differently.
 
-use model::{Labels, Timestamp, stale_marker};
+use model::{Histogram, Labels, Span, Timestamp, stale_marker};
 
 use super::{Choices as _, Seeded};
 
@@ -32,6 +32,24 @@ pub fn series(seed: u64, steps: u32, jitter: bool) -> Vec<SeriesData> {
     }
     make.odd();
     make.all
+}
+
+/// A series of native histograms and its samples in order of time.
+#[derive(Clone, Debug)]
+pub struct NativeSeriesData {
+    /// Its labels.
+    pub labels: Labels,
+    /// Times in milliseconds and histograms.
+    pub samples: Vec<(Timestamp, Histogram)>,
+}
+
+/// Native histograms that `seed` makes, of the metric `native`: exponential ones of two resolutions and custom buckets; counters with resets and gaps.
+#[must_use]
+pub fn native_series(seed: u64, steps: u32, jitter: bool) -> Vec<NativeSeriesData> {
+    let mut make = Make { random: Seeded::new(seed ^ 1), steps, jitter, all: Vec::new() };
+    [("a", 2), ("b", 0), ("c", model::CUSTOM_BUCKETS_SCHEMA)]
+        .map(|(job, schema)| make.native(job, schema))
+        .into()
 }
 
 const INSTANCES: [&str; 3] = ["0", "1", "2"];
@@ -109,6 +127,53 @@ impl Make {
         let year = 31_557_600.0;
         let moment = self.walk(|random, _| ((random.fraction() - 0.3) * 100.0 * year).trunc());
         self.add("moment", &[("job", job)], &[], &scrapes, &moment);
+    }
+
+    fn native(&mut self, job: &str, schema: i32) -> NativeSeriesData {
+        let is_custom = schema == model::CUSTOM_BUCKETS_SCHEMA;
+        let (mut counts, mut zero_count, mut sum) = ([0_i64; 5], 0, 0.0);
+        let mut samples = Vec::new();
+        for Scrape { t, succeeds } in self.scrapes(20) {
+            if self.random.below(40) == 0 {
+                (counts, zero_count, sum) = ([0; 5], 0, 0.0);
+            }
+            for count in &mut counts {
+                *count += i64::try_from(self.random.below(4)).expect("small");
+                sum += self.random.fraction() * 3.0 - 1.0;
+            }
+            zero_count += if is_custom { 0 } else { self.random.below(2) as u64 };
+            if !succeeds {
+                continue;
+            }
+            let deltas =
+                [0, 1, 2, 3, 4].map(|i| counts[i] - if i == 0 { 0 } else { counts[i - 1] });
+            let count = counts.iter().sum::<i64>().unsigned_abs();
+            let histogram = Histogram {
+                schema,
+                zero_threshold: if is_custom { 0.0 } else { 0.001 },
+                zero_count,
+                // As many negative ones in their first bucket as there are in the first positive one.
+                count: count + zero_count + if is_custom { 0 } else { counts[0].unsigned_abs() },
+                sum,
+                positive_spans: if is_custom {
+                    vec![Span { offset: 0, length: 5 }]
+                } else {
+                    vec![Span { offset: -1, length: 3 }, Span { offset: 2, length: 2 }]
+                },
+                positive_deltas: deltas.to_vec(),
+                negative_spans: if is_custom {
+                    Vec::new()
+                } else {
+                    vec![Span { offset: 0, length: 1 }]
+                },
+                negative_deltas: if is_custom { Vec::new() } else { vec![counts[0]] },
+                custom_bounds: if is_custom { vec![0.5, 1.0, 2.0, 5.0] } else { Vec::new() },
+                ..Histogram::default()
+            };
+            samples.push((t, histogram));
+        }
+        let labels = Labels::from_pairs([("__name__", "native"), ("job", job)]);
+        NativeSeriesData { labels: labels.expect("distinct names"), samples }
     }
 
     fn odd(&mut self) {

@@ -11,7 +11,7 @@ mod whole;
 mod words;
 
 pub use choices::{Choices, FromBytes, Seeded};
-pub use data::{START, STEP_MS, SeriesData, series};
+pub use data::{NativeSeriesData, START, STEP_MS, SeriesData, native_series, series};
 
 /// What a query may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,7 +46,8 @@ impl Grammar<'_> {
     }
 
     pub(super) fn metric(&mut self) -> &'static str {
-        METRICS[self.below(METRICS.len())].0
+        let count = METRICS.len() + usize::from(self.dialect != Dialect::Common);
+        METRICS.get(self.below(count)).map_or("native", |metric| metric.0)
     }
 
     /// An instant selector of `metric` without modifiers.
@@ -57,7 +58,7 @@ impl Grammar<'_> {
             let job = self.matcher("job", &["a", "b", "odd", ""]);
             return format!("{{__name__=~\"{name}\",{job}}}");
         }
-        let labels = METRICS.iter().find(|(name, _)| *name == metric).map_or(&[][..], |m| m.1);
+        let labels = METRICS.iter().find(|(name, _)| *name == metric).map_or(&["job"][..], |m| m.1);
         let mut matchers = Vec::new();
         for label in labels {
             if self.is(1, 4) {

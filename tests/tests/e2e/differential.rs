@@ -16,6 +16,7 @@
 //! | pairs that a comparison drops, when a second pair of that match follows | 3 complains, 2.42 does not: counted, see `is_earlier_complaint` |
 //! | order of series where the head alone is asked | 2.42 sorts by labels, 3 has them as created: created in that order |
 //! | words of parse errors; warnings and infos | other words; 2.42 has none |
+//! | native histograms | quantiles are computed otherwise; see `histograms.rs` |
 //! | [`NOT_IN_2_42`], and all that is experimental in 3 | not there |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use model::{Appender, Batch, SystemClock};
+use model::{Appender, Batch, Histogram, Labels, SystemClock};
 use parking_lot::Mutex;
 use promql::ast::{AggregateOp, Expr};
 use promql::parse::functions;
@@ -31,7 +32,9 @@ use promql::{ParseOptions, parse};
 use serde_json::Value;
 use tests::conformance::{note, optional_program, program};
 use tests::faults::copy_dir;
-use tests::grammar::{Choices, Dialect, Grammar, Query, START, STEP_MS, Seeded, series};
+use tests::grammar::{
+    Choices, Dialect, Grammar, Query, START, STEP_MS, Seeded, native_series, series,
+};
 use tests::harness::{Answer, Sextant, post_form};
 use tsdb::{Db, Options, OsDisk};
 
@@ -66,26 +69,41 @@ fn write_data(folder: &Path, seed: u64, jitter: bool) {
     let registry = telemetry::Registry::new();
     let (disk, clock) = (Arc::new(OsDisk), Arc::new(SystemClock));
     let db = Db::open(folder, disk, clock, Options::default(), &registry).unwrap();
-    let all = series(seed, STEPS, jitter);
-    let mut samples: Vec<_> = Vec::new();
-    for series in &all {
-        samples.extend(series.samples.iter().map(|(t, v)| (*t, &series.labels, *v)));
+    let floats = series(seed, STEPS, jitter);
+    // Debian's version computes otherwise with native histograms.
+    let natives = if jitter { Vec::new() } else { native_series(seed, STEPS, jitter) };
+    let mut samples: Vec<(i64, &Labels, Result<f64, &Histogram>)> = Vec::new();
+    for series in &floats {
+        samples.extend(series.samples.iter().map(|(t, v)| (*t, &series.labels, Ok(*v))));
+    }
+    for series in &natives {
+        samples.extend(series.samples.iter().map(|(t, h)| (*t, &series.labels, Err(h))));
     }
     samples.sort_by_key(|(t, ..)| *t);
     // Where the head alone is asked, 3 goes through series as they were created, 2.42 by their labels.
-    let mut labels: Vec<_> = all.iter().map(|series| series.labels.clone()).collect();
+    let mut labels: Vec<_> = samples.iter().map(|(_, labels, _)| *labels).collect();
     labels.sort();
+    labels.dedup();
     let mut batch = Batch::new();
-    for labels in labels {
-        batch.introduce(labels);
+    for labels in &labels {
+        batch.introduce((*labels).clone());
     }
-    assert_eq!(db.append(&batch).unwrap().series_created, all.len());
+    assert_eq!(db.append(&batch).unwrap().series_created, floats.len() + natives.len());
     for scrape in samples.chunks(100) {
         let mut batch = Batch::new();
-        for (t, labels, v) in scrape {
-            batch.push_new((*labels).clone(), *t, *v);
+        for (t, labels, value) in scrape {
+            match value {
+                Ok(v) => {
+                    batch.push_new((*labels).clone(), *t, *v);
+                }
+                Err(histogram) => {
+                    let series = batch.introduce((*labels).clone());
+                    batch.push_histogram(series, *t, (*histogram).clone());
+                }
+            }
         }
-        assert_eq!(db.append(&batch).unwrap().rejected, []);
+        let appended = db.append(&batch).unwrap();
+        assert_eq!((appended.rejected, appended.rejected_histograms), (vec![], vec![]));
     }
     assert!(db.maintain().unwrap().blocks_cut > 0);
     db.close().unwrap();

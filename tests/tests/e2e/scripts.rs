@@ -42,7 +42,7 @@ fn debian_s_prometheus_answers_as_our_own_scripts_expect() -> Result<()> {
             match check(peer.port, eval) {
                 Ok(()) => held += 1,
                 Err(error) => {
-                    failed.push(format!("{name}:{}: {}: {error:#}", eval.line, eval.query))
+                    failed.push(format!("{name}:{}: {}: {error:#}", eval.line, eval.query));
                 }
             }
         }
