@@ -5,7 +5,7 @@
 use clap::ValueEnum;
 use model::{Labels, Timestamp};
 
-use crate::profile::{METRICS, mix, value};
+use crate::profile::{METRICS, container_name, control_group, mix, pod_name, value};
 
 /// Series of the fleet, and what their samples are.
 #[derive(Clone, Copy, Debug)]
@@ -46,31 +46,22 @@ impl Fleet {
     pub(crate) fn pairs(&self, target: usize, series: usize) -> Pairs {
         let (metric, container) = self.place(series);
         let seed = self.container_seed(target, container);
-        let hex = |n: u64| mix(seed.wrapping_add(n));
         let app = seed % 40;
         let (team, version) = (app % 7, app % 11);
         [
             ("__name__", String::from(METRICS[metric].0)),
             ("cluster", format!("cluster-{}", target % 10)),
             ("container", format!("app-{app}")),
-            (
-                "id",
-                format!(
-                    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{:08x}_{:04x}_{:04x}.slice",
-                    hex(1) >> 32,
-                    hex(2) >> 48,
-                    hex(3) >> 48
-                ),
-            ),
+            ("id", control_group(seed)),
             (
                 "image",
                 format!("registry.example.com/team-{team}/app-{app}@v1.{version}.{}", app % 5),
             ),
             ("instance", format!("node-{target}")),
             ("job", String::from("kubelet")),
-            ("name", format!("{:016x}{:016x}{:016x}{:016x}", hex(4), hex(5), hex(6), hex(7))),
+            ("name", container_name(seed)),
             ("namespace", format!("team-{team}")),
-            ("pod", format!("app-{app}-{:08x}-{:05x}", hex(8) >> 32, hex(9) >> 44)),
+            ("pod", pod_name(app, seed)),
             ("service", String::from("kubelet")),
             ("zone", format!("zone-{}", target % 3)),
         ]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use clap::ValueEnum;
 use model::{Labels, Timestamp, stale_marker};
 
-use crate::profile::mix;
+use crate::profile::{container_name, control_group, mix, pod_name};
 
 /// Who is observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -202,25 +202,16 @@ impl Unit {
     }
 
     fn pod_labels(&self, app: u64) -> BTreeMap<&'static str, String> {
-        let hex = |n: u64| mix(self.seed.wrapping_add(n));
         BTreeMap::from([
             ("container", format!("app-{app}")),
-            (
-                "id",
-                format!(
-                    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{:08x}_{:04x}_{:04x}.slice",
-                    hex(1) >> 32,
-                    hex(2) >> 48,
-                    hex(3) >> 48
-                ),
-            ),
+            ("id", control_group(self.seed)),
             ("image", format!("registry.example.com/team-{}/app-{app}:v1.{}", app % 7, app % 11)),
             ("instance", format!("10.0.{}.{}:10250", self.seed % 20, self.seed % 250)),
             ("job", String::from("kubelet")),
-            ("name", format!("{:016x}{:016x}{:016x}{:016x}", hex(4), hex(5), hex(6), hex(7))),
+            ("name", container_name(self.seed)),
             ("namespace", format!("team-{}", app % 7)),
             ("node", format!("node-{}", self.seed % 20)),
-            ("pod", format!("app-{app}-{:08x}-{:05x}", hex(8) >> 32, hex(9) >> 44)),
+            ("pod", pod_name(app, self.seed)),
             ("service", String::from("kubelet")),
             ("zone", format!("zone-{}", self.seed % 3)),
         ])

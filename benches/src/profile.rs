@@ -112,28 +112,43 @@ impl Target {
 
 /// About 290 bytes and 12 labels with those that the server adds, as the kubelet shows them.
 fn write_series(text: &mut String, name: &str, node: usize, seed: u64) {
-    let hex = |n: u64| mix(seed.wrapping_add(n));
     let app = seed % 40;
     let _ = write!(
         text,
-        "{name}{{container=\"app-{app}\",id=\"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{:08x}_{:04x}_{:04x}.slice\",\
-         image=\"registry.example.com/team-{}/app-{app}:v1.{}.{}\",name=\"{:016x}{:016x}{:016x}{:016x}\",\
-         namespace=\"team-{}\",pod=\"app-{app}-{:08x}-{:05x}\",cluster=\"bench\",zone=\"zone-{}\",service=\"kubelet\"}}",
-        hex(1) as u32,
-        hex(2) as u16,
-        hex(3) as u16,
+        "{name}{{container=\"app-{app}\",id=\"{}\",image=\"registry.example.com/team-{}/app-{app}:v1.{}.{}\",name=\"{}\",\
+         namespace=\"team-{}\",pod=\"{}\",cluster=\"bench\",zone=\"zone-{}\",service=\"kubelet\"}}",
+        control_group(seed),
         app % 7,
         app % 11,
         app % 5,
-        hex(4),
-        hex(5),
-        hex(6),
-        hex(7),
+        container_name(seed),
         app % 7,
-        hex(8) as u32,
-        hex(9) & 0xf_ffff,
+        pod_name(app, seed),
         node % 3,
     );
+}
+
+/// The control group of a pod, which the kubelet shows as `id`.
+pub(crate) fn control_group(seed: u64) -> String {
+    let hex = |n: u64| mix(seed.wrapping_add(n));
+    format!(
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{:08x}_{:04x}_{:04x}.slice",
+        hex(1) >> 32,
+        hex(2) >> 48,
+        hex(3) >> 48
+    )
+}
+
+/// The name that a runtime gives a container: 64 hexadecimal digits.
+pub(crate) fn container_name(seed: u64) -> String {
+    let hex = |n: u64| mix(seed.wrapping_add(n));
+    format!("{:016x}{:016x}{:016x}{:016x}", hex(4), hex(5), hex(6), hex(7))
+}
+
+/// The name of a pod of an application, as a replica set gives it.
+pub(crate) fn pod_name(app: u64, seed: u64) -> String {
+    let hex = |n: u64| mix(seed.wrapping_add(n));
+    format!("app-{app}-{:08x}-{:05x}", hex(8) >> 32, hex(9) >> 44)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "made-up values lose nothing that matters")]
