@@ -6,6 +6,7 @@
 mod append;
 mod blocks;
 mod compare;
+mod connection;
 mod engine;
 mod fleet;
 mod memory;

@@ -1,11 +1,11 @@
 //! A client of the remote-write protocol, version 1: a protobuf `WriteRequest` in a snappy block, over HTTP/1.1 that stays connected.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
+use std::io::Write;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use model::Timestamp;
+
+use crate::connection::Connection;
 
 /// Field numbers with wire types: `WriteRequest.timeseries`, `TimeSeries.labels` and `.samples`, `Label.name` and `.value`.
 const LENGTH_1: u8 = 1 << 3 | 2;
@@ -17,7 +17,7 @@ const VARINT_2: u8 = 2 << 3;
 /// A connection to a receiver.
 #[derive(Debug)]
 pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+    connection: Connection,
     samples: Vec<u8>,
     body: Vec<u8>,
     request: Vec<u8>,
@@ -25,11 +25,8 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(port: u16) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(300)))?;
-        stream.set_nodelay(true)?;
-        let stream = BufReader::new(stream);
-        Ok(Self { stream, samples: Vec::new(), body: Vec::new(), request: Vec::new() })
+        let connection = Connection::open(port)?;
+        Ok(Self { connection, samples: Vec::new(), body: Vec::new(), request: Vec::new() })
     }
 
     /// Adds samples of the series with these labels, as [`encode_labels`] gives them.
@@ -66,26 +63,8 @@ impl Client {
             compressed.len()
         )?;
         self.request.extend_from_slice(&compressed);
-        self.stream.get_mut().write_all(&self.request)?;
-        self.answer()
-    }
-
-    fn answer(&mut self) -> anyhow::Result<()> {
-        let mut line = String::new();
-        self.stream.read_line(&mut line)?;
-        let status = line.trim().to_owned();
-        let mut length = 0;
-        loop {
-            line.clear();
-            self.stream.read_line(&mut line)?;
-            let Some((name, value)) = line.trim().split_once(':') else { break };
-            if name.eq_ignore_ascii_case("content-length") {
-                length = value.trim().parse().context("content-length")?;
-            }
-        }
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body)?;
-        if status.split(' ').nth(1).is_none_or(|code| !code.starts_with('2')) {
+        let (status, body) = self.connection.send(&self.request)?;
+        if !(200..300).contains(&status) {
             bail!("remote write answered {status}: {}", String::from_utf8_lossy(&body).trim());
         }
         Ok(())
