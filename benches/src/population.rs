@@ -17,6 +17,8 @@ pub(crate) enum Profile {
     Node,
     /// Pods with container metrics and an instrumented application: 149 series each; rollouts replace them, jobs come for minutes.
     Kubernetes,
+    /// Pods with what dashboards and alerts ask for, under well-known names: 21 or 35 series each; rollouts replace them. No value is special.
+    Service,
 }
 
 /// How many, for how long.
@@ -33,7 +35,12 @@ pub(crate) struct Plan {
 }
 
 pub(crate) const INTERVAL_MS: i64 = 15_000;
-const TICKS_PER_HOUR: u64 = 240;
+/// How long a counter has counted before it is scraped for the first time. Where one is near zero at the start of a window, versions of
+/// Prometheus extrapolate differently.
+const UNOBSERVED_TICKS: u64 = 100;
+/// How late a scrape may be.
+const LATE_MS_MAX: u64 = 200;
+pub(crate) const TICKS_PER_HOUR: u64 = 240;
 
 /// What is scraped together: it exists for some ticks.
 #[derive(Debug)]
@@ -49,11 +56,15 @@ pub(crate) struct Series {
     pub(crate) labels: Labels,
     class: Class,
     state: u64,
+    /// Whether a value may be NaN, infinite or tiny.
+    special: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Class {
     Constant,
+    /// This value.
+    Fixed(f64),
     /// Integers; how many a second is spread over eight orders of magnitude.
     Counter,
     /// Seconds of CPU, in hundredths or nanoseconds.
@@ -106,6 +117,7 @@ const BUCKETS: [(&str, u32); 12] = [
 ];
 
 impl Plan {
+    /// Ticks that are in all these hours.
     pub(crate) const fn ticks(&self) -> u64 {
         self.hours * TICKS_PER_HOUR
     }
@@ -119,10 +131,10 @@ impl Plan {
                     units.push(self.node(node)?);
                 }
             }
-            Profile::Kubernetes => {
+            Profile::Kubernetes | Profile::Service => {
                 for app in 0..self.units.div_ceil(REPLICAS) {
                     self.rollouts(app, &mut units)?;
-                    if app % 4 == 0 {
+                    if self.profile == Profile::Kubernetes && app % 4 == 0 {
                         self.jobs(app, &mut units)?;
                     }
                 }
@@ -162,8 +174,12 @@ impl Plan {
             while born < self.ticks() {
                 let ends = next.min(self.ticks());
                 let mut pod = self.unit(mix(seed ^ (replica << 32 | generation)), born, ends);
-                pod.add_containers(app, 50)?;
-                pod.add_application(app)?;
+                if self.profile == Profile::Service {
+                    pod.add_service(app, self.start)?;
+                } else {
+                    pod.add_containers(app, 50)?;
+                    pod.add_application(app)?;
+                }
                 units.push(pod);
                 (born, generation) = (next, generation + 1);
                 next = next.saturating_add(period);
@@ -193,15 +209,25 @@ impl Plan {
 /// Pods of an application.
 const REPLICAS: u64 = 5;
 
+/// The labels that all series of a container have.
+type PodLabels = BTreeMap<&'static str, String>;
+
+/// The labels that a series has which the application in the pod shows.
+fn of_application<'a>(pod: &'a PodLabels, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let kept = ["instance", "namespace", "node", "pod", "zone"];
+    let kept = kept.iter().map(|name| (*name, pod[name].as_str()));
+    kept.chain([("job", "app")]).chain(more.iter().copied()).collect()
+}
+
 impl Unit {
     fn push(&mut self, labels: &[(&str, &str)], class: Class) -> anyhow::Result<()> {
         let state = mix(self.seed ^ mix(self.series.len() as u64));
         let labels = Labels::from_pairs(labels.iter().copied())?;
-        self.series.push(Series { labels, class, state });
+        self.series.push(Series { labels, class, state, special: true });
         Ok(())
     }
 
-    fn pod_labels(&self, app: u64) -> BTreeMap<&'static str, String> {
+    fn pod_labels(&self, app: u64) -> PodLabels {
         BTreeMap::from([
             ("container", format!("app-{app}")),
             ("id", control_group(self.seed)),
@@ -230,30 +256,76 @@ impl Unit {
 
     fn add_application(&mut self, app: u64) -> anyhow::Result<()> {
         let pod = self.pod_labels(app);
-        let kept = ["instance", "namespace", "node", "pod", "zone"];
-        let base: Vec<(&str, &str)> =
-            kept.iter().map(|name| (*name, pod[name].as_str())).chain([("job", "app")]).collect();
-        let mut add = |name: &str, le: Option<&str>, class| {
-            let le = le.map(|le| ("le", le));
-            let labels: Vec<_> =
-                base.iter().copied().chain([("__name__", name)]).chain(le).collect();
-            self.push(&labels, class)
-        };
-        for histogram in ["app_request_duration_seconds", "app_query_duration_seconds"] {
-            for (le, millionths) in BUCKETS {
-                add(&format!("{histogram}_bucket"), Some(le), Class::Bucket(millionths))?;
-            }
-            add(&format!("{histogram}_count"), None, Class::Bucket(1_000_000))?;
-            add(&format!("{histogram}_sum"), None, Class::Sum)?;
-        }
+        self.add_histogram(&pod, "app_request_duration_seconds", 0)?;
+        self.add_histogram(&pod, "app_query_duration_seconds", 1)?;
         for i in 0..APPLICATION.iter().map(|(_, share)| share).sum() {
-            add(&format!("app_metric_{i:02}"), None, class_at(&APPLICATION, i))?;
+            let name = format!("app_metric_{i:02}");
+            self.push(&of_application(&pod, &[("__name__", &name)]), class_at(&APPLICATION, i))?;
         }
-        // The series of one histogram count the same observations.
-        for (i, series) in self.series.iter_mut().enumerate() {
-            if let Class::Bucket(_) | Class::Sum = series.class {
-                series.state = mix(self.seed ^ ((i as u64).saturating_sub(50) / 14));
+        Ok(())
+    }
+
+    /// The series of one histogram count the same observations.
+    fn add_histogram(&mut self, pod: &PodLabels, name: &str, number: u64) -> anyhow::Result<()> {
+        let first = self.series.len();
+        for (le, millionths) in BUCKETS {
+            let labels = [("__name__", format!("{name}_bucket")), ("le", String::from(le))];
+            let labels = labels.each_ref().map(|(name, value)| (*name, value.as_str()));
+            self.push(&of_application(pod, &labels), Class::Bucket(millionths))?;
+        }
+        for (suffix, class) in [("count", Class::Bucket(1_000_000)), ("sum", Class::Sum)] {
+            let name = format!("{name}_{suffix}");
+            self.push(&of_application(pod, &[("__name__", &name)]), class)?;
+        }
+        for series in &mut self.series[first..] {
+            series.state = mix(self.seed ^ number);
+        }
+        Ok(())
+    }
+
+    /// Three containers, an application that counts requests, and what is known of the pod.
+    fn add_service(&mut self, app: u64, start: Timestamp) -> anyhow::Result<()> {
+        let pod = self.pod_labels(app);
+        for (number, container) in (0..).zip([pod["container"].as_str(), "proxy", "logs"]) {
+            let name = container_name(mix(self.seed ^ number));
+            for (metric, class) in [
+                ("container_cpu_usage_seconds_total", CpuSeconds),
+                ("container_memory_working_set_bytes", Pages),
+            ] {
+                let mut labels = pod.clone();
+                labels.insert("container", String::from(container));
+                labels.insert("name", name.clone());
+                labels.insert("__name__", String::from(metric));
+                let labels: Vec<_> = labels.iter().map(|(n, v)| (*n, v.as_str())).collect();
+                self.push(&labels, class)?;
             }
+        }
+        for handler in ["/", "/api/items"] {
+            for code in ["200", "301", "404", "429", "500"] {
+                let name = ("__name__", "http_requests_total");
+                let labels = [name, ("code", code), ("handler", handler)];
+                self.push(&of_application(&pod, &labels), Counter)?;
+            }
+        }
+        #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+        let (limit, born) = {
+            let born = start + self.born.cast_signed() * INTERVAL_MS;
+            (((self.seed % 4 + 1) << 28) as f64, (born / 1000) as f64)
+        };
+        for (name, class) in [
+            ("grpc_server_handled_total", Counter),
+            ("kube_pod_container_status_restarts_total", Sparse),
+            ("kube_pod_memory_limit_bytes", Class::Fixed(limit)),
+            ("process_start_time_seconds", Class::Fixed(born)),
+            ("up", Class::Fixed(1.0)),
+        ] {
+            self.push(&of_application(&pod, &[("__name__", name)]), class)?;
+        }
+        if app.is_multiple_of(4) {
+            self.add_histogram(&pod, "http_request_duration_seconds", 0)?;
+        }
+        for series in &mut self.series {
+            series.special = false;
         }
         Ok(())
     }
@@ -270,10 +342,12 @@ impl Unit {
             return None;
         }
         let luck = mix(self.seed ^ mix(tick));
-        let offset = (self.seed % INTERVAL_MS.unsigned_abs()).cast_signed();
+        let offset = self.seed % (INTERVAL_MS.unsigned_abs() - LATE_MS_MAX);
         // Within 2 ms a server writes down the time that it planned; of 100 scrapes one is late by more.
-        let late = if luck.is_multiple_of(100) { (luck >> 32) % 200 } else { 0 };
-        let t = plan.start + offset + tick.cast_signed() * INTERVAL_MS + late.cast_signed();
+        let late = if luck.is_multiple_of(100) { (luck >> 32) % LATE_MS_MAX } else { 0 };
+        let t = plan.start + (offset + late).cast_signed() + tick.cast_signed() * INTERVAL_MS;
+        // Odd, so that no window of a query whose times are even begins with a sample: there, versions of Prometheus differ.
+        let t = t | 1;
         if tick == self.ends || (luck >> 8).is_multiple_of(1000) {
             values.resize(self.series.len(), stale_marker());
         } else {
@@ -302,20 +376,18 @@ impl Series {
     fn value(&self, tick: u64) -> f64 {
         let Self { state, .. } = *self;
         let noise = mix(state ^ mix(tick));
-        if noise.is_multiple_of(100_000) && !matches!(self.class, Constant) {
+        if self.special && noise.is_multiple_of(100_000) && !matches!(self.class, Constant) {
             return [f64::NAN, f64::INFINITY, 1e-300][(noise >> 40) as usize % 3];
         }
         // A counter begins anew in 0.05 % of the hours.
         let hour = state % 2000;
-        let since = if hour < 24 && tick >= hour * TICKS_PER_HOUR {
-            tick - hour * TICKS_PER_HOUR
-        } else {
-            tick
-        };
+        let begun = if hour < 24 && tick >= hour * TICKS_PER_HOUR { hour } else { 0 };
+        let since = tick - begun * TICKS_PER_HOUR + UNOBSERVED_TICKS;
         let unit = |bits: u64| (bits >> 11) as f64 / (1_u64 << 53) as f64;
         // Never beyond the next tick's, so counters do not fall.
         let progress = since as f64 + unit(noise);
         match self.class {
+            Class::Fixed(v) => v,
             Constant => (state % 5 * (state >> 32 & 0xffff)) as f64,
             Counter => {
                 let per_second = 10_f64.powf(unit(state) * 8.0 - 2.0);
@@ -406,6 +478,46 @@ mod tests {
         let all: std::collections::BTreeSet<_> =
             units.iter().flat_map(|unit| &unit.series).map(|series| &series.labels).collect();
         assert_eq!(all.len(), units.iter().map(|unit| unit.series.len()).sum::<usize>());
+    }
+
+    #[test]
+    fn services_have_what_is_asked_for_and_nothing_special() {
+        let plan = plan(Profile::Service);
+        let units = plan.units().unwrap();
+        let mut counts = BTreeMap::<&str, u32>::new();
+        let pod = &units[0];
+        for series in &pod.series {
+            *counts.entry(series.labels.get("__name__").unwrap()).or_default() += 1;
+            assert_eq!(series.labels.get("pod"), pod.series[0].labels.get("pod"));
+            let values = (0..5760).map(|tick| series.value(tick));
+            assert!(values.into_iter().all(|v| v.is_finite() && v != 1e-300), "{}", series.labels);
+        }
+        let expected = [
+            ("container_cpu_usage_seconds_total", 3),
+            ("container_memory_working_set_bytes", 3),
+            ("grpc_server_handled_total", 1),
+            ("http_request_duration_seconds_bucket", 12),
+            ("http_request_duration_seconds_count", 1),
+            ("http_request_duration_seconds_sum", 1),
+            ("http_requests_total", 10),
+            ("kube_pod_container_status_restarts_total", 1),
+            ("kube_pod_memory_limit_bytes", 1),
+            ("process_start_time_seconds", 1),
+            ("up", 1),
+        ];
+        assert_eq!(counts, expected.into());
+    }
+
+    #[test]
+    fn scrapes_are_at_odd_times_within_their_interval() {
+        let plan = plan(Profile::Service);
+        for unit in plan.units().unwrap() {
+            for tick in unit.born..unit.ends {
+                let t = unit.scrape(&plan, tick, &mut Vec::new()).unwrap();
+                let at = t - tick.cast_signed() * INTERVAL_MS;
+                assert!(t % 2 == 1 && (0..INTERVAL_MS).contains(&at), "{t} is of tick {tick}");
+            }
+        }
     }
 
     #[test]
