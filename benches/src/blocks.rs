@@ -86,10 +86,16 @@ fn scrapes(
 
 fn ours(plan: &Plan, units: &[Unit]) -> anyhow::Result<Sizes> {
     let dir = tempfile::tempdir()?;
+    append_all(plan, units, dir.path())?;
+    Sizes::of(dir.path())
+}
+
+/// Appends all samples to a new store, a batch a tick, and leaves it closed with nothing to maintain.
+pub(crate) fn append_all(plan: &Plan, units: &[Unit], dir: &Path) -> anyhow::Result<()> {
     let clock = Arc::new(ManualClock::new(plan.start));
     let registry = telemetry::Registry::new();
     let disk = Arc::new(OsDisk);
-    let db = Db::open(dir.path(), disk, clock.clone(), Options::default(), &registry)?;
+    let db = Db::open(dir, disk, clock.clone(), Options::default(), &registry)?;
     let mut refs: Vec<Vec<SeriesRef>> = vec![Vec::new(); units.len()];
     let mut batch = Batch::new();
     for tick in 0..plan.ticks() {
@@ -123,8 +129,7 @@ fn ours(plan: &Plan, units: &[Unit]) -> anyhow::Result<Sizes> {
     }
     // A round may leave the next one something to do.
     while db.maintain()? != tsdb::Maintenance::default() {}
-    db.close()?;
-    Sizes::of(dir.path())
+    Ok(db.close()?)
 }
 
 fn peer(plan: &Plan, units: &[Unit], flags: &Flags) -> anyhow::Result<Sizes> {

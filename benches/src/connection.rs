@@ -25,6 +25,11 @@ impl Connection {
         Ok(Self { stream: BufReader::with_capacity(1 << 16, stream) })
     }
 
+    /// Asks for `path`, which is encoded already; status and body.
+    pub(crate) fn get(&mut self, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").as_bytes())
+    }
+
     /// Sends a whole request; status and body of the answer.
     pub(crate) fn send(&mut self, request: &[u8]) -> anyhow::Result<(u16, Vec<u8>)> {
         self.stream.get_mut().write_all(request)?;

@@ -14,6 +14,7 @@ mod peer;
 mod population;
 mod process;
 mod profile;
+mod queries;
 mod remote_write;
 mod restart;
 mod selectors;
@@ -53,6 +54,8 @@ enum Command {
     Select(selectors::Flags),
     /// Bytes per sample in blocks
     Blocks(blocks::Flags),
+    /// Queries and expressions
+    Queries(queries::Flags),
     /// Our store in a process of its own, for the others
     #[command(hide = true)]
     Engine(engine::Flags),
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Cut(flags) => restart::run_cut(&flags),
         Command::Select(flags) => selectors::run(&flags),
         Command::Blocks(flags) => blocks::run(&flags),
+        Command::Queries(flags) => queries::run(&flags),
         Command::Engine(flags) => engine::run(&flags),
     };
     match result {

@@ -159,17 +159,21 @@ pub(crate) fn instant(server: &Server, query: &str, t_ms: i64) -> anyhow::Result
 
 /// The path of an instant query.
 pub(crate) fn instant_path(query: &str, t_ms: i64) -> String {
-    let mut path = String::from("/api/v1/query?query=");
-    for byte in query.bytes() {
+    format!("/api/v1/query?query={}&time={}.{:03}", encode(query), t_ms / 1000, t_ms % 1000)
+}
+
+/// A value of a parameter as it is in a path.
+pub(crate) fn encode(value: &str) -> String {
+    let mut encoded = String::new();
+    for byte in value.bytes() {
         use std::fmt::Write;
         if byte.is_ascii_alphanumeric() {
-            path.push(char::from(byte));
+            encoded.push(char::from(byte));
         } else {
-            let _ = write!(path, "%{byte:02X}");
+            let _ = write!(encoded, "%{byte:02X}");
         }
     }
-    path.push_str(&format!("&time={}.{:03}", t_ms / 1000, t_ms % 1000));
-    path
+    encoded
 }
 
 /// Asks until the answer is `expected`.

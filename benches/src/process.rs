@@ -198,3 +198,18 @@ pub(crate) fn folder_bytes(folder: &Path) -> anyhow::Result<u64> {
     }
     Ok(bytes)
 }
+
+/// Copies a data directory, without its lock.
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else if entry.file_name() != "lock" {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

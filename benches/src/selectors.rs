@@ -16,6 +16,7 @@ use crate::engine::{Filler, FleetFlags};
 use crate::fleet::Values;
 use crate::memory::START_MS;
 use crate::peer::{PeerFlags, instant, instant_path, start_server, wait_ready};
+use crate::process::copy_folder;
 
 /// `load select`
 #[derive(Debug, Args)]
@@ -62,7 +63,7 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
         // A sample that the head or the block has.
         let t = if place == "head" { fleet.time(ticks - 1) } else { fleet.time(6) };
         let peer = tempfile::tempdir()?;
-        copy(&ours.path().join("data"), &peer.path().join("data"))?;
+        copy_folder(&ours.path().join("data"), &peer.path().join("data"))?;
         let command = [flags.ours.clone(), String::from("server")];
         let first = measure(&command, ours.path(), t, flags.repeats).context("ours")?;
         drop(ours);
@@ -123,19 +124,4 @@ fn measure(command: &[String], folder: &Path, t: i64, repeats: u32) -> anyhow::R
     }
     server.kill()?;
     Ok(costs)
-}
-
-/// Copies a data directory, without its lock.
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &target)?;
-        } else if entry.file_name() != "lock" {
-            std::fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
