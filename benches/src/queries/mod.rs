@@ -124,7 +124,7 @@ fn range(
     case: &Case,
     window: &Window,
 ) -> anyhow::Result<()> {
-    let mut pair = Pair::start(&flags.ours, &flags.peer, || data.with_blocks())?;
+    let pair = Pair::start(&flags.ours, &flags.peer, || data.with_blocks())?;
     let paths = [range_path(case.query, window, data.end() - BEFORE_END_MS)];
     let (answers, memory) = pair.first(&paths)?;
     let shape = compare(&answers[0].ours, &answers[0].peer)?;
@@ -174,7 +174,7 @@ fn range_path(query: &str, window: &Window, end: Timestamp) -> String {
 
 /// Asked one after the other over a connection; then as many times for next to nothing, so that what HTTP costs is known.
 fn alerts(out: &mut impl Write, data: &Data, flags: &Flags) -> anyhow::Result<()> {
-    let mut pair = Pair::start(&flags.ours, &flags.peer, || data.with_head())?;
+    let pair = Pair::start(&flags.ours, &flags.peer, || data.with_head())?;
     let t = data.head_end();
     let queries = cases::alerts();
     let paths: Vec<String> = queries.iter().map(|query| instant_path(query, t)).collect();
@@ -237,7 +237,7 @@ fn print_requests(
 /// `format_query` of both, and our parser alone.
 #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
 fn parse(out: &mut impl Write, data: &Data, flags: &Flags) -> anyhow::Result<()> {
-    let mut pair = Pair::start(&flags.ours, &flags.peer, || data.with_head())?;
+    let pair = Pair::start(&flags.ours, &flags.peer, || data.with_head())?;
     let panels = cases::panels();
     let path = |query: &str| format!("/api/v1/format_query?query={}", encode(query));
     let paths: Vec<String> = panels.iter().map(|query| path(query)).collect();

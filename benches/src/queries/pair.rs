@@ -70,7 +70,6 @@ impl Memory {
 #[derive(Debug)]
 struct Side {
     server: Server,
-    connection: Connection,
     folder: TempDir,
     compactions: f64,
 }
@@ -100,7 +99,7 @@ impl Pair {
     }
 
     /// The first answers, and the memory that they take.
-    pub(crate) fn first(&mut self, paths: &[String]) -> anyhow::Result<(Answers, Both<Memory>)> {
+    pub(crate) fn first(&self, paths: &[String]) -> anyhow::Result<(Answers, Both<Memory>)> {
         let (ours, of_ours) = self.ours.first(paths).context("ours")?;
         let (peer, of_peer) = self.peer.first(paths).context("peer")?;
         let answers = ours.into_iter().zip(peer).map(|(ours, peer)| Both { ours, peer }).collect();
@@ -110,7 +109,7 @@ impl Pair {
     /// What it costs to ask for all paths, one after the other: each side in turns, so that what disturbs the machine disturbs both. CPU time
     /// is that of the server from the first run to the end of the last turn of both, as collecting garbage goes on after an answer.
     pub(crate) fn measure(
-        &mut self,
+        &self,
         paths: &[String],
         turns: u32,
         limit: Duration,
@@ -154,8 +153,7 @@ impl Side {
     fn start(command: &[String], folder: TempDir) -> anyhow::Result<Self> {
         let mut server = start_server(command, folder.path())?;
         wait_ready(&mut server)?;
-        let connection = Connection::open(server.port())?;
-        let mut side = Self { server, connection, folder, compactions: 0.0 };
+        let mut side = Self { server, folder, compactions: 0.0 };
         side.compactions = side.compactions()?;
         Ok(side)
     }
@@ -168,33 +166,36 @@ impl Side {
         Ok(self.server.usage()?.cpu_seconds)
     }
 
-    fn ask(&mut self, path: &str) -> anyhow::Result<Vec<u8>> {
-        let (status, body) = self.connection.get(path)?;
-        let text = || String::from_utf8_lossy(&body[..body.len().min(500)]).into_owned();
-        ensure!(status == 200, "{path} answered {status}: {}", text());
-        Ok(body)
-    }
-
-    fn first(&mut self, paths: &[String]) -> anyhow::Result<(Vec<Vec<u8>>, Memory)> {
+    fn first(&self, paths: &[String]) -> anyhow::Result<(Vec<Vec<u8>>, Memory)> {
+        let mut connection = Connection::open(self.server.port())?;
         self.server.reset_peak().context("cannot reset the peak")?;
         let before_bytes = self.server.usage()?.resident_bytes;
         let answers: Vec<Vec<u8>> =
-            paths.iter().map(|path| self.ask(path)).collect::<anyhow::Result<_>>()?;
+            paths.iter().map(|path| ask(&mut connection, path)).collect::<anyhow::Result<_>>()?;
         let peak_bytes = self.server.usage()?.resident_bytes_peak;
         Ok((answers, Memory { before_bytes, peak_bytes }))
     }
 
-    fn turn(&mut self, paths: &[String], walls: &mut Vec<f64>) -> anyhow::Result<()> {
+    fn turn(&self, paths: &[String], walls: &mut Vec<f64>) -> anyhow::Result<()> {
+        // The one of the turn before may have been idle for longer than a server bears.
+        let mut connection = Connection::open(self.server.port())?;
         let started = Instant::now();
         let mut runs = 0.0;
         while runs == 0.0 || started.elapsed() < TURN && runs < TURN_RUNS_MAX {
             let run = Instant::now();
             for path in paths {
-                self.ask(path)?;
+                ask(&mut connection, path)?;
             }
             walls.push(run.elapsed().as_secs_f64() * 1e3);
             runs += 1.0;
         }
         Ok(())
     }
+}
+
+fn ask(connection: &mut Connection, path: &str) -> anyhow::Result<Vec<u8>> {
+    let (status, body) = connection.get(path)?;
+    let text = || String::from_utf8_lossy(&body[..body.len().min(500)]).into_owned();
+    ensure!(status == 200, "{path} answered {status}: {}", text());
+    Ok(body)
 }
