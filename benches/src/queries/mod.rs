@@ -47,7 +47,7 @@ pub(crate) struct Flags {
     /// What to measure
     #[arg(long, value_enum, value_delimiter = ',', default_value = "ranges,alerts,parse")]
     parts: Vec<Part>,
-    /// Of the ranges, measure only those whose query or times contain this text; may be given several times
+    /// Of the ranges, measure only those that have this in `query, times`, as in `[5m])), 1 h`; may be given several times
     #[arg(long)]
     only: Vec<String>,
     /// Turns that each server has
@@ -104,12 +104,9 @@ fn ranges(out: &mut impl Write, data: &Data, flags: &Flags) -> anyhow::Result<()
     )?;
     for case in &CASES {
         for window in case.windows {
-            let is_wanted = |only: &String| {
-                case.query.contains(only.as_str()) || window.name.contains(only.as_str())
-            };
-            if flags.only.is_empty() || flags.only.iter().any(is_wanted) {
-                range(out, data, flags, case, window)
-                    .with_context(|| format!("{}, {}", case.query, window.name))?;
+            let name = format!("{}, {}", case.query, window.name);
+            if flags.only.is_empty() || flags.only.iter().any(|only| name.contains(only.as_str())) {
+                range(out, data, flags, case, window).context(name)?;
             }
         }
     }
