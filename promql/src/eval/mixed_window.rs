@@ -13,6 +13,7 @@ use super::evaluator::Evaluator;
 use super::extended::{self, extended_frame};
 use super::failure::QueryFailure;
 use super::histogram_mean::HistogramMean;
+use super::layout::Layouts;
 use super::plan::{Window, WindowFunction};
 use super::rate::Sampled;
 use super::row::{Histograms, OwnedCell, put, weight};
@@ -89,7 +90,8 @@ pub(super) fn apply(
     let mut histograms = Histograms::default();
     if is_of_floats(window.function) {
         let floats = floats_of(columns);
-        window::apply(evaluator, window.function, &floats, frame, parameters, out)?;
+        let layouts = &mut Layouts::default();
+        window::apply(evaluator, window.function, &floats, frame, layouts, parameters, out)?;
         frame.walk(columns.times(), |extent| {
             let samples = Samples::new(columns, extent);
             add_sizes(&samples);

@@ -21,6 +21,7 @@ mod info;
 mod join;
 mod kahan;
 mod lanes;
+mod layout;
 mod map;
 mod mixed_window;
 mod moments;

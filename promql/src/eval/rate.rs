@@ -3,6 +3,8 @@
 use model::{Columns, Timestamp};
 
 use super::block::ABSENT;
+use super::failure::QueryFailure;
+use super::layout::{Layouts, Run, Shape};
 use super::window::{Extent, Frame, WindowSizes};
 
 /// Which change is asked for.
@@ -25,130 +27,159 @@ struct Reset {
     lost: f64,
 }
 
+/// How the windows of a run are extrapolated, as far as values do not matter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extrapolation {
+    /// Seconds between first and last sample.
+    sampled: f64,
+    /// Seconds by which the window is extended to the start.
+    to_start: f64,
+    /// Seconds by which it is extended to the end.
+    to_end: f64,
+    /// Whether it ends where a counter would be negative.
+    counter: bool,
+    /// What the result is divided by: the seconds of the window for a rate, otherwise 1.
+    per: f64,
+    /// What the change is multiplied by, unless the counter would be negative.
+    factor: f64,
+}
+
+impl Extrapolation {
+    /// The arithmetic of [`Sampled::factor`], step by step.
+    #[expect(clippy::cast_precision_loss, reason = "windows are shorter than 2^53 ms")]
+    fn new(run: &Run, kind: Kind, range: i64) -> Self {
+        let sampled = run.sampled as f64 / 1000.0;
+        let average = sampled / (run.last - run.first) as f64;
+        let threshold = average * 1.1;
+        let capped = |gap: i64| {
+            let gap = gap as f64 / 1000.0;
+            if gap >= threshold { average / 2.0 } else { gap }
+        };
+        let (to_start, to_end) = (capped(run.to_start), capped(run.to_end));
+        let per = if kind == Kind::Rate { range as f64 / 1000.0 } else { 1.0 };
+        let counter = kind != Kind::Delta;
+        let mut this = Self { sampled, to_start, to_end, counter, per, factor: 0.0 };
+        this.factor = this.factor_from(to_start);
+        this
+    }
+
+    /// What the change is multiplied by if the window is extended by `to_start` seconds to the start.
+    fn factor_from(self, to_start: f64) -> f64 {
+        let factor = if self.sampled == 0.0 {
+            1.0
+        } else {
+            (self.sampled + to_start + self.to_end) / self.sampled
+        };
+        factor / self.per
+    }
+
+    /// The change extrapolated to the whole window.
+    fn apply(self, change: f64, first: f64) -> f64 {
+        if self.counter && change > 0.0 && first >= 0.0 {
+            let to_zero = self.sampled * (first / change);
+            if to_zero < self.to_start {
+                return change * self.factor_from(to_zero);
+            }
+        }
+        change * self.factor
+    }
+
+    /// Whether it takes a closer look to say if the counter would be negative. A comparison of products says so for most windows, by a margin
+    /// that rounding cannot bridge; where they are so small that it could, it does not.
+    #[inline]
+    fn is_close_to_zero(self, change: f64, first: f64) -> bool {
+        const MARGIN: f64 = 1.000_001;
+        const TINY: f64 = 1e-290;
+        let bound = self.to_start * change * MARGIN;
+        let bound = if bound > TINY { bound } else { TINY };
+        let is_far = first * self.sampled > bound;
+        self.counter & (change > 0.0) & (first >= 0.0) & !is_far
+    }
+}
+
 /// Computes `rate`, `increase` or `delta` for each window into `out`.
 ///
 /// Resets are rare, so they are listed once; each window adds up those in it, in time order as Prometheus
 /// adds them.
+///
+/// # Errors
+/// [`QueryFailure::OverBudget`]
 pub(super) fn extrapolated(
     columns: &Columns,
     frame: Frame<'_>,
+    layouts: &mut Layouts<Extrapolation>,
     kind: Kind,
     out: &mut [f64],
-) -> WindowSizes {
+) -> Result<WindowSizes, QueryFailure> {
     let values = columns.floats();
+    let layout = layouts.of(columns.times(), frame, Shape::Whole, |run| {
+        Extrapolation::new(run, kind, frame.range)
+    })?;
     let resets = if kind == Kind::Delta { Vec::new() } else { resets(values) };
-    let times = columns.times();
-    let mut passed = 0;
+    let mut resets = &resets[..];
     out.fill(ABSENT);
-    let mut batch = Batch::new(kind, frame.range);
-    let sizes = frame.walk(times, |window| {
-        if window.rows.len() < 2 {
-            return;
+    for (run, extrapolation) in layout.runs.iter().zip(&layout.made) {
+        if run.first == run.last {
+            continue;
         }
-        let (first, last) = (window.rows.start, window.rows.end - 1);
-        while resets.get(passed).is_some_and(|reset| reset.at <= first) {
-            passed += 1;
+        let mut done = 0;
+        while done < run.steps.len() {
+            let steps = BATCH.min(run.steps.len() - done);
+            let (first, last) = (run.first + done * run.stride, run.last + done * run.stride);
+            let out = &mut out[run.steps.start + done..][..steps];
+            let (firsts, lasts) = (&values[first..], &values[last..]);
+            let end = last + (steps - 1) * run.stride;
+            resets = &resets[resets.partition_point(|reset| reset.at <= first)..];
+            let falls = resets.first().is_some_and(|reset| reset.at <= end);
+            if falls || fill(firsts, lasts, run.stride, *extrapolation, out) {
+                for (step, out) in out.iter_mut().enumerate() {
+                    let (first, last) = (first + step * run.stride, last + step * run.stride);
+                    let mut change = values[last] - values[first];
+                    let inside = resets.iter().skip_while(|reset| reset.at <= first);
+                    for reset in inside.take_while(|reset| reset.at <= last) {
+                        change += reset.lost;
+                    }
+                    *out = extrapolation.apply(change, values[first]);
+                }
+            }
+            done += steps;
         }
-        let mut change = values[last] - values[first];
-        for reset in resets[passed..].iter().take_while(|reset| reset.at <= last) {
-            change += reset.lost;
-        }
-        batch.push(&window, change, values[first], (times[first], times[last]), out);
-    });
-    batch.finish(out);
-    sizes
+    }
+    Ok(layout.sizes)
 }
 
-/// Windows at a time in the second pass.
-const BATCH: usize = 64;
+/// Windows at a time.
+const BATCH: usize = 32;
 
-/// What is known of windows after looking at samples. The arithmetic that remains has no jumps, so the compiler does it for several windows at
-/// a time; it is step by step that of [`Sampled::factor`].
-struct Batch {
-    kind: Kind,
-    range: i64,
-    len: usize,
-    steps: [usize; BATCH],
-    change: [f64; BATCH],
-    first_value: [f64; BATCH],
-    /// Milliseconds from the start of the window to the first sample.
-    to_start: [f64; BATCH],
-    /// Milliseconds from the last sample to the end.
-    to_end: [f64; BATCH],
-    /// Milliseconds between first and last sample.
-    sampled: [f64; BATCH],
-    /// Distances between samples.
-    distances: [f64; BATCH],
-}
-
-impl Batch {
-    const fn new(kind: Kind, range: i64) -> Self {
-        const ZEROS: [f64; BATCH] = [0.0; BATCH];
-        Self {
-            kind,
-            range,
-            len: 0,
-            steps: [0; BATCH],
-            change: ZEROS,
-            first_value: ZEROS,
-            to_start: ZEROS,
-            to_end: ZEROS,
-            sampled: ZEROS,
-            distances: ZEROS,
+/// Computes windows without resets, none of which starts close to zero; says if there is one that does, and nothing was gained then.
+fn fill(
+    firsts: &[f64],
+    lasts: &[f64],
+    stride: usize,
+    extrapolation: Extrapolation,
+    out: &mut [f64],
+) -> bool {
+    let mut close = false;
+    let mut one = |first: f64, last: f64, out: &mut f64| {
+        let change = last - first;
+        close |= extrapolation.is_close_to_zero(change, first);
+        *out = change * extrapolation.factor;
+    };
+    match stride {
+        // Without jumps, so the compiler does it for several windows at a time.
+        1 => {
+            let (firsts, lasts) = (&firsts[..out.len()], &lasts[..out.len()]);
+            for ((first, last), out) in firsts.iter().zip(lasts).zip(out) {
+                one(*first, *last, out);
+            }
+        }
+        stride => {
+            for (step, out) in out.iter_mut().enumerate() {
+                one(firsts[step * stride], lasts[step * stride], out);
+            }
         }
     }
-
-    #[expect(clippy::cast_precision_loss, reason = "windows are shorter than 2^53 ms")]
-    #[inline]
-    fn push(
-        &mut self,
-        window: &Extent,
-        change: f64,
-        first_value: f64,
-        (first, last): (Timestamp, Timestamp),
-        out: &mut [f64],
-    ) {
-        let at = self.len;
-        self.steps[at] = window.step;
-        self.change[at] = change;
-        self.first_value[at] = first_value;
-        self.to_start[at] = (first - (window.end - self.range)) as f64;
-        self.to_end[at] = (window.end - last) as f64;
-        self.sampled[at] = (last - first) as f64;
-        self.distances[at] = (window.rows.len() - 1) as f64;
-        self.len += 1;
-        if self.len == BATCH {
-            self.finish(out);
-        }
-    }
-
-    /// Puts the results into `out`, and forgets the windows.
-    #[expect(clippy::cast_precision_loss, reason = "windows are shorter than 2^53 ms")]
-    fn finish(&mut self, out: &mut [f64]) {
-        let mut results = [0.0; BATCH];
-        let counter = self.kind != Kind::Delta;
-        let per = if self.kind == Kind::Rate { self.range as f64 / 1000.0 } else { 1.0 };
-        for (at, result) in results.iter_mut().enumerate() {
-            let sampled = self.sampled[at] / 1000.0;
-            let average = sampled / self.distances[at];
-            let (threshold, half) = (average * 1.1, average / 2.0);
-            let to_start = self.to_start[at] / 1000.0;
-            let to_start = if to_start >= threshold { half } else { to_start };
-            let (change, first) = (self.change[at], self.first_value[at]);
-            let to_zero = sampled * (first / change);
-            let hits_zero = counter & (change > 0.0) & (first >= 0.0) & (to_zero < to_start);
-            let to_start = if hits_zero { to_zero } else { to_start };
-            let to_end = self.to_end[at] / 1000.0;
-            let to_end = if to_end >= threshold { half } else { to_end };
-            let factor = (sampled + to_start + to_end) / sampled;
-            let factor = if sampled == 0.0 { 1.0 } else { factor };
-            *result = change * (factor / per);
-        }
-        for (step, result) in self.steps[..self.len].iter().zip(results) {
-            out[*step] = result;
-        }
-        self.len = 0;
-    }
+    close
 }
 
 fn resets(values: &[f64]) -> Vec<Reset> {
@@ -284,6 +315,10 @@ mod tests {
     use crate::eval::window::tests::{columns, frame};
     use model::Sample;
 
+    fn extrapolated(columns: &Columns, frame: Frame<'_>, kind: Kind, out: &mut [f64]) {
+        super::extrapolated(columns, frame, &mut Layouts::default(), kind, out).unwrap();
+    }
+
     /// A sample each 10 s from 10 s on.
     fn every_10_s(values: &[f64]) -> Columns {
         (1..).zip(values).map(|(i, v)| Sample { t: i * 10_000, v: *v }).collect()
@@ -346,20 +381,36 @@ mod tests {
         }
     }
 
-    /// The arithmetic of batches is that of single windows, which histograms still take.
+    /// The arithmetic of runs is that of single windows, which histograms still take.
     #[test]
-    fn batches_agree_with_the_arithmetic_of_single_windows() {
+    fn runs_agree_with_the_arithmetic_of_single_windows() {
         let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 0.0, 1e308, -5.0, 1e-300];
-        let value = |i: i64| match i % 41 {
+        let odd = |i: i64| match i % 41 {
             at @ 30..38 => special[usize::try_from(at - 30).unwrap()],
             _ => (i * i % 1_000) as f64 / 7.0,
         };
-        let columns: Columns =
-            (0..400).map(|i| Sample { t: i * 15_000 + i * i % 700, v: value(i) }).collect();
-        let frame = frame(64_000, Steps::new(0, 6_500_000, 11_000));
+        // Counters that start at and close to zero, so that some windows are cut off there; scaled down to where floats lose digits.
+        let rising = |i: i64| (i % 90 * 13 + i % 5) as f64;
+        let steep = |i: i64| 2_f64.powi(i32::try_from(i % 60).unwrap() * 17);
+        let tiny = |i: i64| (i % 90) as f64 * 5e-324 * f64::from(1 << (i / 90));
+        let small = |i: i64| (i % 90) as f64 * 1e-293;
+        let huge = |i: i64| (i % 90) as f64 * 1.9e306;
+        let values: [&dyn Fn(i64) -> f64; 6] = [&odd, &rising, &steep, &tiny, &small, &huge];
+        let times: [&dyn Fn(i64) -> i64; 3] =
+            [&|i| i * 15_000 + i * i % 700, &|i| i * 15_000, &|i| i * 15_000 + i / 50 * 100_000];
+        for (value, time) in values.iter().flat_map(|v| times.iter().map(move |t| (v, t))) {
+            let columns: Columns = (0..400).map(|i| Sample { t: time(i), v: value(i) }).collect();
+            for interval in [11_000, 15_000, 30_000] {
+                let frame = frame(64_000, Steps::new(0, 6_500_000, interval));
+                agrees(&columns, frame);
+            }
+        }
+    }
+
+    fn agrees(columns: &Columns, frame: Frame<'_>) {
         for kind in [Kind::Rate, Kind::Increase, Kind::Delta] {
             let mut out = vec![0.0; frame.steps.count];
-            extrapolated(&columns, frame, kind, &mut out);
+            extrapolated(columns, frame, kind, &mut out);
             frame.walk(columns.times(), |window| {
                 let values = &columns.floats()[window.rows.clone()];
                 let mut change = values[values.len() - 1] - values[0];
@@ -367,7 +418,7 @@ mod tests {
                     let drops = values.windows(2).filter(|pair| pair[1] < pair[0]);
                     drops.for_each(|pair| change += pair[0]);
                 }
-                let factor = Sampled::new(&columns, frame, &window).factor(change, values[0], kind);
+                let factor = Sampled::new(columns, frame, &window).factor(change, values[0], kind);
                 let (got, expected) = (out[window.step], change * factor);
                 let same = got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan();
                 assert!(values.len() < 2 || same, "{kind:?} at {}: {got} {expected}", window.step);

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use model::{
     Charge, Columns, CounterReset, FloatHistogram, METRIC_NAME, Querier, Selection, SeriesSet,
-    TimeRange, Timestamp, is_stale,
+    TimeRange, is_stale,
 };
 
 use super::block::{ABSENT, Series, Sink, count_present, is_present};
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
+use super::layout::{Layouts, Run, Shape};
 use super::plan::Selector;
 use super::row::{Histograms, OwnedCell, Row, put};
 use super::seconds;
 use super::steps::Steps;
+use super::window::Frame;
 
 /// The samples that steps look at, from less than `back` milliseconds before up to `ahead` after.
 fn reach(selector: &Selector<'_>, steps: Steps, back: i64, ahead: i64) -> TimeRange {
@@ -111,6 +113,8 @@ pub(super) fn stream(
     let range = reach(selector, steps, evaluator.lookback, 0);
     let mut reader = Reader::open(evaluator, querier, selector, range)?;
     let mut row = evaluator.empty_row(steps)?;
+    let frame = lookback_frame(evaluator, selector, steps);
+    let mut layouts = Layouts::default();
     for index in 0..reader.set.len() {
         let mut histograms = Histograms::default();
         // A store that knows the newest sample without decoding spares us the chunks.
@@ -123,12 +127,10 @@ pub(super) fn stream(
             }
             _ => {
                 let columns = reader.read(index)?;
-                let found = Lookup::new(columns.times(), evaluator.lookback);
-                let values = columns.floats();
-                fill(&mut row, selector, steps, found, |at| values[at]);
+                let layout = layouts.of(columns.times(), frame, Shape::Last, |_| ())?;
+                fill(&mut row, &layout.runs, columns.floats());
                 if !columns.histograms().is_empty() {
-                    histograms =
-                        seen_histograms(&mut row, selector, steps, columns, evaluator.lookback);
+                    histograms = seen_histograms(&mut row, frame, columns);
                 }
             }
         }
@@ -205,12 +207,14 @@ fn stream_of(
     let range = reach(selector, steps, evaluator.lookback, 0);
     let mut reader = Reader::open(evaluator, querier, selector, range)?;
     let mut row = evaluator.empty_row(steps)?;
+    let frame = lookback_frame(evaluator, selector, steps);
     for index in 0..reader.set.len() {
         let columns = &*reader.read(index)?;
-        let found = Lookup::new(columns.times(), evaluator.lookback);
         let values = columns.floats();
-        fill(&mut row, selector, steps, found, |at| {
-            if is_stale(values[at]) { ABSENT } else { value(columns, at) }
+        row.fill(ABSENT);
+        frame.locate(columns.times(), |step, rows, _| {
+            let at = rows.end - 1;
+            row[step] = if is_stale(values[at]) { ABSENT } else { value(columns, at) };
         });
         let samples = count_present(&row) as u64;
         if samples == 0 {
@@ -224,24 +228,26 @@ fn stream_of(
     Ok(())
 }
 
-/// The histograms that steps see, for a row whose floats were filled.
-fn seen_histograms(
-    row: &mut [f64],
+/// An instant selector sees the last sample of a window: one as old as the lookback is too old.
+fn lookback_frame<'e>(
+    evaluator: &Evaluator<'e>,
     selector: &Selector<'_>,
     steps: Steps,
-    columns: &Columns,
-    lookback: i64,
-) -> Histograms {
+) -> Frame<'e> {
+    let (look, range) = (selector.look, evaluator.lookback);
+    Frame { steps, look, range, context: evaluator.context }
+}
+
+/// The histograms that steps see, for a row whose floats were filled.
+fn seen_histograms(row: &mut [f64], frame: Frame<'_>, columns: &Columns) -> Histograms {
     let mut histograms = Histograms::default();
-    let mut lookup = Lookup::new(columns.times(), lookback);
-    for (step, t) in steps.iter().enumerate() {
-        if let Some(at) = lookup.seen_from(selector.look.from(t))
-            && is_present(row[step])
-            && let Some(histogram) = columns.histogram(at)
+    frame.locate(columns.times(), |step, rows, _| {
+        if is_present(row[step])
+            && let Some(histogram) = columns.histogram(rows.end - 1)
         {
             put(row, &mut histograms, step, Some(OwnedCell::Histogram(Arc::clone(histogram))));
         }
-    }
+    });
     histograms
 }
 
@@ -260,40 +266,19 @@ fn hand_on(
     sink(Series::new(labels), row)
 }
 
-/// Finds the newest sample at or before a time, for times that ascend.
-struct Lookup<'c> {
-    times: &'c [Timestamp],
-    lookback: i64,
-    /// Samples that are not after the last time asked for.
-    passed: usize,
-}
-
-impl<'c> Lookup<'c> {
-    const fn new(times: &'c [Timestamp], lookback: i64) -> Self {
-        Self { times, lookback, passed: 0 }
-    }
-
-    /// The row of the sample that is seen from `t`: a sample as old as the lookback is too old.
-    #[inline]
-    fn seen_from(&mut self, t: Timestamp) -> Option<usize> {
-        while self.times.get(self.passed).is_some_and(|sample| *sample <= t) {
-            self.passed += 1;
+/// Puts the sample that each step sees into `row`. A staleness marker is what a step without a sample holds, so it needs no special case.
+fn fill(row: &mut [f64], runs: &[Run], values: &[f64]) {
+    row.fill(ABSENT);
+    for run in runs {
+        let (out, seen) = (&mut row[run.steps.clone()], &values[run.last..]);
+        match run.stride {
+            0 => out.fill(seen[0]),
+            1 => out.copy_from_slice(&seen[..out.len()]),
+            stride => {
+                let seen = seen.iter().step_by(stride);
+                out.iter_mut().zip(seen).for_each(|(out, seen)| *out = *seen);
+            }
         }
-        let at = self.passed.checked_sub(1)?;
-        (self.times[at] > t.saturating_sub(self.lookback)).then_some(at)
-    }
-}
-
-/// A staleness marker is what a step without a sample holds, so it needs no special case.
-fn fill(
-    row: &mut [f64],
-    selector: &Selector<'_>,
-    steps: Steps,
-    mut lookup: Lookup<'_>,
-    value: impl Fn(usize) -> f64,
-) {
-    for (out, t) in row.iter_mut().zip(steps.iter()) {
-        *out = lookup.seen_from(selector.look.from(t)).map_or(ABSENT, &value);
     }
 }
 
@@ -339,19 +324,16 @@ fn drop_stale(columns: &mut Columns) {
 mod tests {
     use super::*;
     use crate::eval::plan::Look;
+    use crate::eval::window::tests::frame;
     use model::Sample;
 
     fn check(times: &[i64], look: Look, steps: Steps, expected: &[Option<i64>]) {
-        let selector = Selector {
-            matchers: &[],
-            look,
-            span: crate::ast::Span::default(),
-            stats_only: false,
-            extension: None,
-            projection: None,
-        };
+        let frame = Frame { look, ..frame(10, steps) };
         let mut row = vec![0.0; steps.count];
-        fill(&mut row, &selector, steps, Lookup::new(times, 10), |at| times[at] as f64);
+        let mut layouts = Layouts::default();
+        let layout = layouts.of(times, frame, Shape::Last, |_| ()).unwrap();
+        let values: Vec<f64> = times.iter().map(|t| *t as f64).collect();
+        fill(&mut row, &layout.runs, &values);
         let got: Vec<_> = row.iter().map(|v| is_present(*v).then_some(*v as i64)).collect();
         assert_eq!(got, expected, "{look:?}");
     }

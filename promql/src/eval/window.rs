@@ -12,8 +12,10 @@ use super::annotations::Annotation;
 use super::block::{ABSENT, Series, Sink, entry_bytes};
 use super::evaluator::Evaluator;
 use super::failure::{ExecutionError, QueryFailure};
+use super::layout::Layouts;
 use super::plan::{Look, Window, WindowFunction};
 use super::quantile::quantile_of_sorted;
+use super::rate::Extrapolation;
 use super::row::{Histograms, Row, weight};
 use super::scalar::ScalarRow;
 use super::sorted_window::SortedWindow;
@@ -75,9 +77,29 @@ impl Frame<'_> {
 
     /// Hands each window with samples to `f`. Stops early when the query is told to stop; whoever uses the results has to ask.
     pub(super) fn walk(self, times: &[Timestamp], mut f: impl FnMut(Extent)) -> WindowSizes {
+        let (mut total, mut checked, mut stopped) = (0, 0, false);
+        self.locate(times, |step, rows, end| {
+            if stopped {
+                return;
+            }
+            total += rows.len() as u64;
+            f(Extent { step, rows, end });
+            if total - checked > UNCHECKED_SAMPLES {
+                checked = total;
+                stopped = self.context.check().is_err();
+            }
+        })
+    }
+
+    /// Hands step, samples and end of each window with samples to `f`, which must not take long.
+    #[inline]
+    pub(super) fn locate(
+        self,
+        times: &[Timestamp],
+        mut f: impl FnMut(usize, Range<usize>, Timestamp),
+    ) -> WindowSizes {
         let (mut first, mut after_last) = (0, 0);
         let mut sizes = WindowSizes::default();
-        let mut checked = 0;
         for step in 0..self.steps.count {
             let end = self.look.from(self.steps.at(step));
             let start = end.saturating_sub(self.range);
@@ -91,13 +113,7 @@ impl Frame<'_> {
                 let samples = (after_last - first) as u64;
                 sizes.total += samples;
                 sizes.largest = sizes.largest.max(samples);
-                f(Extent { step, rows: first..after_last, end });
-                if sizes.total - checked > UNCHECKED_SAMPLES {
-                    checked = sizes.total;
-                    if self.context.check().is_err() {
-                        break;
-                    }
-                }
+                f(step, first..after_last, end);
             }
         }
         sizes
@@ -139,6 +155,7 @@ pub(super) fn stream(
     let parameters = Parameters { rows };
     let (look, range) = (window.source.look(), window.source.range());
     let frame = Frame { steps, look, range, context: evaluator.context };
+    let mut layouts = Layouts::default();
     let mut seen = HashSet::new();
     let mut held = evaluator.context.budget.charge(0)?;
     let mut out = evaluator.empty_row(steps)?;
@@ -150,7 +167,8 @@ pub(super) fn stream(
             && !mixed_window::uses_starts(evaluator, window.function, columns);
         let (sizes, histograms) = if plain {
             let function = window.function;
-            let sizes = apply(evaluator, function, columns, frame, &parameters, &mut out)?;
+            let sizes =
+                apply(evaluator, function, columns, frame, &mut layouts, &parameters, &mut out)?;
             (sizes, Histograms::default())
         } else {
             mixed_window::apply(evaluator, window, &series, columns, frame, &parameters, &mut out)?
@@ -201,14 +219,19 @@ pub(super) fn apply(
     function: WindowFunction,
     columns: &Columns,
     frame: Frame<'_>,
+    layouts: &mut Layouts<Extrapolation>,
     parameters: &Parameters,
     out: &mut [f64],
 ) -> Result<WindowSizes, QueryFailure> {
     let (times, values) = (columns.times(), columns.floats());
     Ok(match function {
-        WindowFunction::Rate => rate::extrapolated(columns, frame, rate::Kind::Rate, out),
-        WindowFunction::Increase => rate::extrapolated(columns, frame, rate::Kind::Increase, out),
-        WindowFunction::Delta => rate::extrapolated(columns, frame, rate::Kind::Delta, out),
+        WindowFunction::Rate => rate::extrapolated(columns, frame, layouts, rate::Kind::Rate, out)?,
+        WindowFunction::Increase => {
+            rate::extrapolated(columns, frame, layouts, rate::Kind::Increase, out)?
+        }
+        WindowFunction::Delta => {
+            rate::extrapolated(columns, frame, layouts, rate::Kind::Delta, out)?
+        }
         WindowFunction::Irate => rate::instant(columns, frame, true, out),
         WindowFunction::Idelta => rate::instant(columns, frame, false, out),
         WindowFunction::Resets => rate::count_pairs(columns, frame, out, |a, b| b < a),

@@ -1,0 +1,267 @@
+//! Where the windows of all steps lie among the samples of a series.
+//!
+//! This depends on the times of samples alone, and series of one target have the same times. So it is found once for all of them, and written
+//! down as runs: samples come evenly more often than not, and then the windows of step after step are alike but for being further on.
+
+use std::ops::Range;
+
+use model::{Charge, QueryContext, Timestamp};
+
+use super::failure::QueryFailure;
+use super::window::{Frame, WindowSizes};
+
+/// Layouts that are remembered, and the bytes that they may hold; the newest is remembered in any case.
+const LAYOUTS_MAX: usize = 16;
+const BYTES_MAX: usize = 1 << 20;
+
+/// Steps one after the other whose windows are alike: as many samples, as far from each other and from the ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    /// The steps.
+    pub(super) steps: Range<usize>,
+    /// The first sample in the window of the first step.
+    pub(super) first: usize,
+    /// The last one.
+    pub(super) last: usize,
+    /// Samples by which the window moves on from step to step.
+    pub(super) stride: usize,
+    /// Milliseconds from the start of a window to its first sample.
+    pub(super) to_start: i64,
+    /// Milliseconds from the first to the last sample.
+    pub(super) sampled: i64,
+    /// Milliseconds from the last sample to the end.
+    pub(super) to_end: i64,
+}
+
+impl Run {
+    /// Whether the next step of the run has its window there, `next` being a run of that step alone.
+    #[inline]
+    fn is_followed_by(&self, next: &Self) -> bool {
+        let before = self.steps.len() - 1;
+        let (first, last) = (self.first + before * self.stride, self.last + before * self.stride);
+        let moved = next.first - first;
+        self.steps.end == next.steps.start
+            && (self.to_start, self.sampled, self.to_end)
+                == (next.to_start, next.sampled, next.to_end)
+            && next.last - last == moved
+            && (before == 0 || moved == self.stride)
+    }
+}
+
+/// What is looked for in windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// All of it.
+    Whole,
+    /// Only the last sample: runs say that it is the first one, too, and nothing of times.
+    Last,
+}
+
+/// The windows of all steps that have samples.
+#[derive(Debug)]
+pub(super) struct Layout<T> {
+    /// What it was made for.
+    times: Vec<Timestamp>,
+    /// In the order of steps.
+    pub(super) runs: Vec<Run>,
+    /// How large windows are.
+    pub(super) sizes: WindowSizes,
+    /// What was made of each run.
+    pub(super) made: Vec<T>,
+}
+
+/// Layouts of the series that were looked at last.
+#[derive(Debug)]
+pub(super) struct Layouts<T> {
+    known: Vec<Layout<T>>,
+    oldest: usize,
+    held: Option<Charge>,
+}
+
+impl<T> Default for Layouts<T> {
+    fn default() -> Self {
+        Self { known: Vec::new(), oldest: 0, held: None }
+    }
+}
+
+impl<T> Layouts<T> {
+    /// The layout of the windows of `frame` among samples at `times`; `make` is given each run of a new one. All calls must be with the same
+    /// frame, shape and meaning of `make`.
+    ///
+    /// # Errors
+    /// [`QueryFailure::OverBudget`]
+    pub(super) fn of(
+        &mut self,
+        times: &[Timestamp],
+        frame: Frame<'_>,
+        shape: Shape,
+        make: impl Fn(&Run) -> T,
+    ) -> Result<&Layout<T>, QueryFailure> {
+        let ends =
+            |times: &[Timestamp]| (times.len(), times.first().copied(), times.last().copied());
+        let wanted = ends(times);
+        let is_known = |known: &Layout<T>| ends(&known.times) == wanted && known.times == times;
+        if let Some(at) = self.known.iter().position(is_known) {
+            return Ok(&self.known[at]);
+        }
+        let bytes: usize = self.known.iter().map(Layout::bytes).sum();
+        let at = if self.known.len() < LAYOUTS_MAX && bytes + size_of_val(times) < BYTES_MAX {
+            self.known.push(Layout::empty());
+            self.known.len() - 1
+        } else {
+            self.known.truncate(self.known.len().max(1));
+            self.oldest = (self.oldest + 1) % self.known.len();
+            self.oldest
+        };
+        self.known[at].make(times, frame, shape, make);
+        self.charge(frame.context)?;
+        Ok(&self.known[at])
+    }
+
+    fn charge(&mut self, context: &QueryContext) -> Result<(), QueryFailure> {
+        let bytes = self.known.iter().map(Layout::bytes).sum();
+        match &mut self.held {
+            Some(held) => held.grow_to(bytes)?,
+            None => self.held = Some(context.budget.charge(bytes)?),
+        }
+        Ok(())
+    }
+}
+
+impl<T> Layout<T> {
+    fn empty() -> Self {
+        let sizes = WindowSizes::default();
+        Self { times: Vec::new(), runs: Vec::new(), sizes, made: Vec::new() }
+    }
+
+    fn bytes(&self) -> usize {
+        self.times.capacity() * size_of::<Timestamp>()
+            + self.runs.capacity() * size_of::<Run>()
+            + self.made.capacity() * size_of::<T>()
+    }
+
+    fn make(
+        &mut self,
+        times: &[Timestamp],
+        frame: Frame<'_>,
+        shape: Shape,
+        make: impl Fn(&Run) -> T,
+    ) {
+        self.times.clear();
+        self.times.extend_from_slice(times);
+        self.runs.clear();
+        self.sizes = frame.locate(times, |step, rows, end| {
+            let (first, last) = (rows.start, rows.end - 1);
+            let mut next = Run {
+                steps: step..step + 1,
+                first,
+                last,
+                stride: 0,
+                to_start: 0,
+                sampled: 0,
+                to_end: 0,
+            };
+            match shape {
+                Shape::Last => next.first = last,
+                Shape::Whole => {
+                    let start = end.saturating_sub(frame.range);
+                    next.to_start = times[first].saturating_sub(start);
+                    next.sampled = times[last].saturating_sub(times[first]);
+                    next.to_end = end.saturating_sub(times[last]);
+                }
+            }
+            match self.runs.last_mut() {
+                Some(run) if run.is_followed_by(&next) => {
+                    if run.steps.len() == 1 {
+                        run.stride = next.first - run.first;
+                    }
+                    run.steps.end += 1;
+                }
+                _ => self.runs.push(next),
+            }
+        });
+        self.made.clear();
+        self.made.extend(self.runs.iter().map(make));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::steps::Steps;
+    use crate::eval::window::tests::frame;
+
+    /// The windows that runs say there are: of each step the first and the last sample.
+    fn windows(runs: &[Run]) -> Vec<(usize, usize, usize)> {
+        let window = |run: &Run, at: usize| {
+            (run.steps.start + at, run.first + at * run.stride, run.last + at * run.stride)
+        };
+        runs.iter().flat_map(|run| (0..run.steps.len()).map(move |at| window(run, at))).collect()
+    }
+
+    fn check(times: &[i64], range: i64, steps: Steps) {
+        let frame = frame(range, steps);
+        let (mut expected, mut lasts) = (Vec::new(), Vec::new());
+        let sizes = frame.walk(times, |window| {
+            let (first, last) = (window.rows.start, window.rows.end - 1);
+            expected.push((window.step, first, last));
+            lasts.push((window.step, last, last));
+        });
+        let mut layouts = Layouts::default();
+        let layout = layouts.of(times, frame, Shape::Whole, |run| run.clone()).unwrap();
+        assert_eq!(windows(&layout.runs), expected, "{steps:?}");
+        assert_eq!((layout.sizes, &layout.made), (sizes, &layout.runs));
+        for run in &layout.runs {
+            for (at, step) in run.steps.clone().enumerate() {
+                let first = times[run.first + at * run.stride];
+                assert_eq!(first + run.sampled, times[run.last + at * run.stride]);
+                assert_eq!(first + run.sampled + run.to_end, steps.at(step));
+                assert_eq!(run.to_start + run.sampled + run.to_end, range);
+            }
+        }
+        let mut layouts = Layouts::default();
+        let layout = layouts.of(times, frame, Shape::Last, |_| ()).unwrap();
+        assert_eq!(windows(&layout.runs), lasts, "{steps:?}");
+    }
+
+    #[test]
+    fn runs_are_all_windows() {
+        let even: Vec<i64> = (0..50).map(|i| 100 + 10 * i).collect();
+        let uneven: Vec<i64> = (0..50).map(|i| 100 + 10 * i + i * i % 7).collect();
+        let gaps: Vec<i64> = (0..60).filter(|i| i % 20 < 11).map(|i| 10 * i).collect();
+        for times in [&[][..], &[120], &even, &uneven, &gaps] {
+            for interval in [1, 3, 7, 10, 20, 25, 200] {
+                for range in [1, 9, 10, 35, 100, 1_000] {
+                    check(times, range, Steps::new(-20, 800, interval));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn even_samples_make_few_runs() {
+        let times: Vec<i64> = (0..1_000).map(|i| 10 * i + 3).collect();
+        let frame = frame(100, Steps::new(200, 9_000, 20));
+        let mut layouts = Layouts::default();
+        let layout = layouts.of(&times, frame, Shape::Whole, |_| ()).unwrap();
+        let [run] = &layout.runs[..] else { panic!("{:?}", layout.runs) };
+        assert_eq!((run.steps.clone(), run.stride), (0..441, 2));
+        assert_eq!((run.to_start, run.sampled, run.to_end), (3, 90, 7));
+    }
+
+    #[test]
+    fn series_at_other_times_have_layouts_of_their_own() {
+        let mut layouts = Layouts::default();
+        let frame = frame(30, Steps::new(0, 500, 10));
+        for round in 0..3 {
+            for phase in 0..40 {
+                let times: Vec<i64> =
+                    (0..50).map(|i| 10 * i + phase % 10 + phase / 20 * 300).collect();
+                let layout = layouts.of(&times, frame, Shape::Whole, |_| ()).unwrap();
+                let mut expected = Vec::new();
+                frame.walk(&times, |w| expected.push((w.step, w.rows.start, w.rows.end - 1)));
+                assert_eq!(windows(&layout.runs), expected, "{round} {phase}");
+            }
+        }
+    }
+}
