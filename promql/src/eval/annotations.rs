@@ -4,6 +4,7 @@
 //! only when the answer is complete.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write;
 
 use model::{FloatFormat, Timestamp, format_float};
@@ -320,6 +321,26 @@ impl Annotations {
         }
     }
 
+    /// Adds remarks that were made later.
+    pub(super) fn extend(&mut self, later: Self) {
+        for (key, new) in later.by_text {
+            match self.by_text.entry(key) {
+                Entry::Vacant(entry) => {
+                    entry.insert(new);
+                }
+                Entry::Occupied(mut entry) => {
+                    let known = entry.get_mut();
+                    match (&mut known.fixes, new.fixes) {
+                        (Some(known), Some(fixes)) => known.merge(fixes),
+                        _ => known.span = new.span,
+                    }
+                    let counts = known.occurrences.zip(new.occurrences);
+                    known.occurrences = counts.map(|(known, new)| known + new);
+                }
+            }
+        }
+    }
+
     /// The texts of warnings and of infos, with positions in `query`, sorted.
     pub(super) fn into_texts(self, query: &str) -> (Vec<String>, Vec<String>) {
         let (mut warnings, mut infos) = (Vec::new(), Vec::new());
@@ -378,6 +399,48 @@ mod tests {
         let (mut warnings, infos) = all.into_texts(query);
         warnings.extend(infos);
         assert_eq!(warnings, expected);
+    }
+
+    #[test]
+    fn remarks_made_apart_are_as_if_made_together() {
+        let fixes = |t, bound| Annotation::ForcedMonotonicity {
+            metric: "h",
+            fixes: MonotonicityFixes {
+                times: (t, t),
+                buckets: (bound, bound),
+                max_diff: bound,
+                count: 1,
+            },
+        };
+        let all = [
+            (fixes(2_000, 1.0), 3),
+            (Annotation::StartTimeOverlap("x"), 1),
+            (Annotation::SortInRangeQuery, 4),
+            (Annotation::StartTimeOverlap("x"), 2),
+            (fixes(1_000, 2.0), 5),
+            (Annotation::SortInRangeQuery, 7),
+            (Annotation::StartTimeOverlap("x"), 6),
+        ];
+        let texts = |cuts: &[usize]| {
+            let mut whole = Annotations::default();
+            let mut from = 0;
+            for to in cuts.iter().copied().chain([all.len()]) {
+                let mut part = Annotations::default();
+                for (annotation, start) in &all[from..to] {
+                    part.add(annotation, Span { start: *start, end: *start });
+                }
+                whole.extend(part);
+                from = to;
+            }
+            whole.into_texts("0123456789")
+        };
+        let expected = texts(&[]);
+        assert!(expected.0.iter().any(|text| text.ends_with("(3 occurrences) (1:7)")));
+        for first in 0..=all.len() {
+            for second in first..=all.len() {
+                assert_eq!(texts(&[first, second]), expected, "{first} {second}");
+            }
+        }
     }
 
     #[test]

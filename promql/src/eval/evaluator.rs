@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ops::Deref;
 
 use model::{Querier, QueryContext};
 
@@ -18,16 +19,15 @@ use super::record::{self, Record};
 use super::row::{Histograms, Row, RowRef};
 use super::samples::{SampleCount, Tally};
 use super::scalar::ScalarRow;
+use super::split::Helpers;
 use super::steps::Steps;
 use super::{
     absent, aggregate, extended, histogram, info, join, map, relabel, selector, sort, window,
 };
 use crate::ast::Span;
 
-/// What the evaluation of one query shares.
-pub(super) struct Evaluator<'e> {
-    /// The store; `None` when the query selects nothing.
-    pub(super) querier: Option<&'e dyn Querier>,
+/// What it takes to evaluate something for a series on its own. Each thread of a query has one.
+pub(super) struct Worker<'e> {
     /// What the query may use.
     pub(super) context: &'e QueryContext,
     /// Milliseconds that an instant selector looks back.
@@ -36,14 +36,49 @@ pub(super) struct Evaluator<'e> {
     pub(super) delayed_names: bool,
     /// Start timestamps count.
     pub(super) use_starts: bool,
-    /// Samples held and read.
-    pub(super) samples: SampleCount,
     /// Remarks so far.
     pub(super) annotations: RefCell<Annotations>,
+}
+
+impl Worker<'_> {
+    /// One for another thread, without the remarks.
+    pub(super) fn beside(&self) -> Self {
+        Self { annotations: RefCell::default(), ..*self }
+    }
+
+    /// Adds a remark about the expression at `span`.
+    pub(super) fn annotate(&self, annotation: &Annotation<'_>, span: Span) {
+        self.annotations.borrow_mut().add(annotation, span);
+    }
+
+    /// Adds remarks of another thread.
+    pub(super) fn remember(&self, annotations: Annotations) {
+        self.annotations.borrow_mut().extend(annotations);
+    }
+}
+
+/// What the evaluation of one query shares: what the thread of the query has to evaluate series, and what there is but once.
+pub(super) struct Evaluator<'e> {
+    /// For the thread of the query.
+    pub(super) worker: Worker<'e>,
+    /// The store; `None` when the query selects nothing.
+    pub(super) querier: Option<&'e dyn Querier>,
+    /// Threads that may help.
+    pub(super) helpers: &'e Helpers,
+    /// Samples held and read.
+    pub(super) samples: SampleCount,
     /// What the store had to say about selections.
     pub(super) store_warnings: RefCell<BTreeSet<String>>,
     /// What operations did, if that is asked for.
     pub(super) record: Option<Record>,
+}
+
+impl<'e> Deref for Evaluator<'e> {
+    type Target = Worker<'e>;
+
+    fn deref(&self) -> &Worker<'e> {
+        &self.worker
+    }
 }
 
 impl Evaluator<'_> {
@@ -148,15 +183,18 @@ impl Evaluator<'_> {
     /// [`QueryFailure::TooManySamples`] for more steps than a row may have, or when the budget does not
     /// allow the row.
     pub(super) fn empty_row(&self, steps: Steps) -> Result<Buffer, QueryFailure> {
-        if steps.count > super::STEPS_MAX {
-            return Err(QueryFailure::TooManySamples);
-        }
-        Buffer::new(ABSENT, steps.count, self.context)
+        self.empty_row_of(steps.count)
     }
 
-    /// Adds a remark about the expression at `span`.
-    pub(super) fn annotate(&self, annotation: &Annotation<'_>, span: Span) {
-        self.annotations.borrow_mut().add(annotation, span);
+    /// A row of `width` steps without samples.
+    ///
+    /// # Errors
+    /// As [`empty_row`](Self::empty_row).
+    pub(super) fn empty_row_of(&self, width: usize) -> Result<Buffer, QueryFailure> {
+        if width > super::STEPS_MAX {
+            return Err(QueryFailure::TooManySamples);
+        }
+        Buffer::new(ABSENT, width, self.context)
     }
 
     /// A collector of the results of an operator. Prometheus looks for duplicates at each operator, but

@@ -9,7 +9,7 @@ use model::{Columns, FloatHistogram};
 
 use super::annotations::{Annotation, Operation};
 use super::block::Series;
-use super::evaluator::Evaluator;
+use super::evaluator::Worker;
 use super::extended::{self, extended_frame};
 use super::failure::QueryFailure;
 use super::histogram_mean::HistogramMean;
@@ -64,7 +64,7 @@ impl<'c> Samples<'c> {
 /// # Errors
 /// [`QueryFailure`]
 pub(super) fn apply(
-    evaluator: &Evaluator<'_>,
+    worker: &Worker<'_>,
     window: &Window<'_>,
     series: &Series,
     columns: &Columns,
@@ -73,11 +73,11 @@ pub(super) fn apply(
     out: &mut [f64],
 ) -> Result<(WindowSizes, Histograms), QueryFailure> {
     let metric = series.labels.metric_name();
-    let starts = uses_starts(evaluator, window.function, columns);
-    let context = Context { evaluator, window, metric, frame, starts };
+    let starts = uses_starts(worker, window.function, columns);
+    let context = Context { worker, window, metric, frame, starts };
     let extension = window.source.extension();
     let reached = match extension {
-        Some(extension) => extended_frame(frame, extension, evaluator.lookback),
+        Some(extension) => extended_frame(frame, extension, worker.lookback),
         None => frame,
     };
     let mut sizes = WindowSizes::default();
@@ -91,7 +91,7 @@ pub(super) fn apply(
     if is_of_floats(window.function) {
         let floats = floats_of(columns);
         let layouts = &mut Layouts::default();
-        window::apply(evaluator, window.function, &floats, frame, layouts, parameters, out)?;
+        window::apply(worker, window.function, &floats, frame, layouts, parameters, out)?;
         frame.walk(columns.times(), |extent| {
             let samples = Samples::new(columns, extent);
             add_sizes(&samples);
@@ -106,7 +106,7 @@ pub(super) fn apply(
     let mut stopped = Ok(());
     reached.walk(columns.times(), |extent| {
         if stopped.is_ok() {
-            stopped = evaluator.context.check();
+            stopped = worker.context.check();
         }
         if stopped.is_err() {
             return;
@@ -132,11 +132,11 @@ pub(super) fn apply(
 
 /// Whether start timestamps are known and say something about the function.
 pub(super) fn uses_starts(
-    evaluator: &Evaluator<'_>,
+    worker: &Worker<'_>,
     function: WindowFunction,
     columns: &Columns,
 ) -> bool {
-    evaluator.use_starts
+    worker.use_starts
         && !columns.starts().is_empty()
         && matches!(
             function,
@@ -177,7 +177,7 @@ fn floats_of(columns: &Columns) -> Columns {
 /// What the evaluation of one series shares.
 #[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
-    evaluator: &'a Evaluator<'a>,
+    worker: &'a Worker<'a>,
     window: &'a Window<'a>,
     /// The name of the metric, perhaps empty.
     pub(super) metric: &'a str,
@@ -190,7 +190,7 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     /// Adds a remark about the range.
     pub(super) fn remark(&self, annotation: &Annotation<'_>) {
-        self.evaluator.annotate(annotation, self.window.source.span());
+        self.worker.annotate(annotation, self.window.source.span());
     }
 
     #[expect(clippy::cast_precision_loss, reason = "windows are smaller than 2^53")]

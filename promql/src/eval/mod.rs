@@ -1,7 +1,8 @@
 //! The engine: evaluates queries against any [`Queryable`].
 //!
 //! [`mod@plan`] resolves everything that does not depend on samples, [`evaluator`] runs the plan. Instant queries are range queries of one
-//! step. The engine neither starts threads of its own, but for deeply nested queries, nor waits for anything but the store.
+//! step. The engine starts threads of its own for deeply nested queries alone, and for what is large enough to be split ([`split`]); they end
+//! with the query. It waits for nothing but the store.
 
 mod absent;
 mod aggregate;
@@ -39,6 +40,7 @@ mod scalar;
 mod selector;
 mod sort;
 mod sorted_window;
+mod split;
 mod start_times;
 mod steps;
 mod subquery;
@@ -59,11 +61,12 @@ use crate::stack;
 use crate::value::{HeldBytes, MatrixSeries, QueryResult, Value, VectorSample};
 use annotations::Annotations;
 use block::{Block, Merger, Series, without_metadata};
-use evaluator::Evaluator;
+use evaluator::{Evaluator, Worker};
 use plan::{Plan, PlanContext, Source, VectorPlan, plan};
 use record::Record;
 use row::{Row, RowRef};
 use samples::{SampleCount, Tally};
+use split::Helpers;
 use steps::Steps;
 
 pub use failure::{ExecutionError, InvalidQuery, QueryFailure};
@@ -98,6 +101,10 @@ pub struct EngineOptions {
     pub delayed_name_removal: bool,
     /// Start timestamps tell of counter resets (`use-start-timestamps`).
     pub use_start_timestamps: bool,
+    /// Threads that evaluate at a time: that of each query, and helpers that all queries share, one fewer than this. At least 1.
+    pub parallelism: usize,
+    /// Samples and steps that must be ahead of a query for helpers to be called; what takes less is done sooner alone.
+    pub parallel_work_min: u64,
     /// Which experimental parts of the language are allowed.
     pub parse: ParseOptions,
 }
@@ -112,6 +119,8 @@ impl Default for EngineOptions {
             subquery_step: Duration::from_secs(60),
             delayed_name_removal: false,
             use_start_timestamps: false,
+            parallelism: 1,
+            parallel_work_min: 200_000,
             parse: ParseOptions::default(),
         }
     }
@@ -136,6 +145,7 @@ pub struct Engine {
     options: EngineOptions,
     /// Milliseconds; follows the configuration.
     subquery_step: AtomicI64,
+    helpers: Helpers,
     running: IntGauge,
 }
 
@@ -166,7 +176,9 @@ impl Engine {
             ),
         );
         let subquery_step = AtomicI64::new(milliseconds(options.subquery_step));
-        Self { options, subquery_step, running }
+        let helpers =
+            Helpers::new(options.parallelism.saturating_sub(1), options.parallel_work_min);
+        Self { options, subquery_step, helpers, running }
     }
 
     /// Changes the step of subqueries that do not say, for queries from now on.
@@ -269,14 +281,18 @@ impl Engine {
             }
             _ => None,
         };
-        let evaluator = Evaluator {
-            querier: querier.as_deref(),
+        let worker = Worker {
             context,
             lookback,
             delayed_names,
             use_starts: self.options.use_start_timestamps,
-            samples: SampleCount::new(self.options.samples_max),
             annotations: RefCell::new(Annotations::default()),
+        };
+        let evaluator = Evaluator {
+            worker,
+            querier: querier.as_deref(),
+            helpers: &self.helpers,
+            samples: SampleCount::new(self.options.samples_max),
             store_warnings: RefCell::default(),
             record: options.explain.then(Record::default),
         };
@@ -306,7 +322,7 @@ impl Engine {
         };
         let stats = evaluator.samples.stats();
         let samples_per_step = steps.iter().zip(evaluator.samples.per_step()).collect();
-        let (mut warnings, infos) = evaluator.annotations.into_inner().into_texts(query);
+        let (mut warnings, infos) = evaluator.worker.annotations.into_inner().into_texts(query);
         warnings.extend(evaluator.store_warnings.into_inner());
         let held = HeldBytes::new(held);
         let explained = evaluator.record.map(|record| record.into_tree(String::from(query)));

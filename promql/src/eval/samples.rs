@@ -118,19 +118,18 @@ impl SampleCount {
         }
     }
 
-    /// Each step looked at its window of `columns`, `samples` in all; steps share some.
-    pub(super) fn looked_at_windows(&self, frame: Frame<'_>, columns: &Columns, samples: u64) {
+    /// Whether what each step looks at is counted now.
+    pub(super) fn counts_per_step(&self) -> bool {
+        self.tally.borrow().per_step.is_some()
+    }
+
+    /// Each step looked at its window, `samples` in all; steps share some. `per_step` says how many each did, if that is counted.
+    pub(super) fn looked_at_windows(&self, samples: u64, per_step: Option<&[u64]>) {
         let mut tally = self.tally.borrow_mut();
         tally.total = tally.total.saturating_add(samples);
-        let Some(counts) = &mut tally.per_step else { return };
-        frame.walk(columns.times(), |window| {
-            let histograms = columns.histograms();
-            let from = histograms.partition_point(|(row, _)| (*row as usize) < window.rows.start);
-            let inside = histograms[from..].iter();
-            let inside = inside.take_while(|(row, _)| (*row as usize) < window.rows.end);
-            let extra: u64 = inside.map(|(_, histogram)| weight(histogram) - 1).sum();
-            counts[window.step] += window.rows.len() as u64 + extra;
-        });
+        if let (Some(counts), Some(per_step)) = (&mut tally.per_step, per_step) {
+            counts.iter_mut().zip(per_step).for_each(|(count, more)| *count += more);
+        }
     }
 
     /// `samples` were decoded.
@@ -146,6 +145,20 @@ impl SampleCount {
             samples_peak: self.peak.get(),
         }
     }
+}
+
+/// How many samples of `columns` each step of `frame` looks at.
+pub(super) fn windows_per_step(frame: Frame<'_>, columns: &Columns) -> Vec<u64> {
+    let mut counts = vec![0; frame.steps.count];
+    frame.walk(columns.times(), |window| {
+        let histograms = columns.histograms();
+        let from = histograms.partition_point(|(row, _)| (*row as usize) < window.rows.start);
+        let inside = histograms[from..].iter();
+        let inside = inside.take_while(|(row, _)| (*row as usize) < window.rows.end);
+        let extra: u64 = inside.map(|(_, histogram)| weight(histogram) - 1).sum();
+        counts[window.step] = window.rows.len() as u64 + extra;
+    });
+    counts
 }
 
 #[cfg(test)]

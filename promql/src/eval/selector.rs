@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use model::{
-    Charge, Columns, CounterReset, FloatHistogram, METRIC_NAME, Querier, Selection, SeriesSet,
-    TimeRange, is_stale,
+    Charge, Columns, CounterReset, FloatHistogram, Labels, METRIC_NAME, Querier, QueryContext,
+    Selection, SeriesSet, TimeRange, is_stale,
 };
 
-use super::block::{ABSENT, Series, Sink, count_present, is_present};
-use super::evaluator::Evaluator;
+use super::block::{ABSENT, Series, Sink, is_present};
+use super::evaluator::{Evaluator, Worker};
 use super::failure::QueryFailure;
 use super::layout::{Layouts, Run, Shape};
 use super::plan::Selector;
-use super::row::{Histograms, OwnedCell, Row, put};
+use super::row::{Histograms, OwnedCell, Row, RowRef, put};
 use super::seconds;
+use super::split::{self, Maker};
 use super::steps::Steps;
 use super::window::Frame;
 
@@ -24,20 +25,36 @@ fn reach(selector: &Selector<'_>, steps: Steps, back: i64, ahead: i64) -> TimeRa
     TimeRange::new(min, last.saturating_add(ahead))
 }
 
-/// Series that are read one after the other into the same columns.
-struct Reader<'e> {
-    evaluator: &'e Evaluator<'e>,
+/// The series of a selector.
+pub(super) struct Selected<'e> {
     set: Box<dyn SeriesSet + 'e>,
     range: TimeRange,
-    columns: Columns,
-    /// What the columns hold.
-    held: Charge,
     stats_only: bool,
 }
 
-impl<'e> Reader<'e> {
-    fn open(
-        evaluator: &'e Evaluator<'e>,
+/// The samples of one series, and then of the next.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    columns: Columns,
+    /// What the columns hold.
+    held: Charge,
+    /// Samples that were decoded, staleness markers included.
+    rows: u64,
+}
+
+impl Decoded {
+    /// No samples yet.
+    ///
+    /// # Errors
+    /// [`QueryFailure::OverBudget`]
+    pub(super) fn new(context: &QueryContext) -> Result<Self, QueryFailure> {
+        Ok(Self { columns: Columns::new(), held: context.budget.charge(0)?, rows: 0 })
+    }
+}
+
+impl<'e> Selected<'e> {
+    fn new(
+        evaluator: &Evaluator<'e>,
         querier: &'e dyn Querier,
         selector: &Selector<'_>,
         range: TimeRange,
@@ -53,23 +70,64 @@ impl<'e> Reader<'e> {
         if let Some(record) = &evaluator.record {
             record.selected(set.len());
         }
-        let stats_only = selector.stats_only;
-        let held = evaluator.context.budget.charge(0)?;
-        Ok(Self { evaluator, set, range, columns: Columns::new(), held, stats_only })
+        Ok(Self { set, range, stats_only: selector.stats_only })
     }
 
-    /// Decodes series `index`.
-    fn read(&mut self, index: usize) -> Result<&mut Columns, QueryFailure> {
-        let context = self.evaluator.context;
-        context.check()?;
-        self.columns.clear();
-        self.set.read(index, self.range, &mut self.columns, context)?;
-        self.held.grow_to(self.columns.capacity_bytes())?;
-        self.evaluator.samples.decoded(self.columns.len() as u64);
-        if self.stats_only && !self.columns.histograms().is_empty() {
-            self.columns = stats_of(&self.columns);
+    /// The series whose samples windows of `range` milliseconds and `ahead` milliseconds after them contain that end at the times looked at.
+    /// `None` if there is no store to look at.
+    ///
+    /// # Errors
+    /// [`QueryFailure`]
+    pub(super) fn of_windows(
+        evaluator: &Evaluator<'e>,
+        selector: &Selector<'_>,
+        (range, ahead): (i64, i64),
+        steps: Steps,
+    ) -> Result<Option<Self>, QueryFailure> {
+        let Some(querier) = evaluator.querier else { return Ok(None) };
+        Self::new(evaluator, querier, selector, reach(selector, steps, range, ahead)).map(Some)
+    }
+
+    /// Number of series.
+    pub(super) fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    /// The labels of series `index`.
+    pub(super) fn series(&self, index: usize) -> Series {
+        Series::new(self.set.labels(index))
+    }
+
+    /// Decodes series `index`; gives its samples, and how many were decoded.
+    fn read<'d>(
+        &self,
+        worker: &Worker<'_>,
+        index: usize,
+        into: &'d mut Decoded,
+    ) -> Result<&'d mut Columns, QueryFailure> {
+        worker.context.check()?;
+        into.columns.clear();
+        self.set.read(index, self.range, &mut into.columns, worker.context)?;
+        into.held.grow_to(into.columns.capacity_bytes())?;
+        into.rows = into.columns.len() as u64;
+        if self.stats_only && !into.columns.histograms().is_empty() {
+            into.columns = stats_of(&into.columns);
         }
-        Ok(&mut self.columns)
+        Ok(&mut into.columns)
+    }
+
+    /// [`read`](Self::read) without staleness markers.
+    ///
+    /// # Errors
+    /// [`QueryFailure`]
+    pub(super) fn read_samples<'d>(
+        &self,
+        worker: &Worker<'_>,
+        index: usize,
+        into: &'d mut Decoded,
+    ) -> Result<(&'d Columns, u64), QueryFailure> {
+        drop_stale(self.read(worker, index, into)?);
+        Ok((&into.columns, into.rows))
     }
 }
 
@@ -99,6 +157,123 @@ fn stats_of(columns: &Columns) -> Columns {
     stats
 }
 
+/// What each step sees of a series, besides floats.
+struct Seen {
+    series: Series,
+    histograms: Histograms,
+    samples: u64,
+    decoded: u64,
+}
+
+/// Makes rows of the samples that steps see, or of what `value` makes of these.
+struct Seeing<'e, V> {
+    selected: &'e Selected<'e>,
+    frame: Frame<'e>,
+    value: V,
+}
+
+/// What a thread keeps.
+struct SeeingState {
+    decoded: Decoded,
+    layouts: Layouts<()>,
+}
+
+/// What is made of a sample.
+trait Value: Sync {
+    /// It is the sample itself, histograms included.
+    const ITSELF: bool;
+    /// Of a sample that is not stale.
+    fn of(&self, columns: &Columns, row: usize) -> f64;
+}
+
+/// The sample itself.
+struct Itself;
+
+impl Value for Itself {
+    const ITSELF: bool = true;
+    fn of(&self, columns: &Columns, row: usize) -> f64 {
+        columns.floats()[row]
+    }
+}
+
+impl<F: Fn(&Columns, usize) -> f64 + Sync> Value for F {
+    const ITSELF: bool = false;
+    fn of(&self, columns: &Columns, row: usize) -> f64 {
+        self(columns, row)
+    }
+}
+
+impl<V: Value> Seeing<'_, V> {
+    /// What the store knows without decoding, if that is all that is asked for.
+    fn latest(&self, index: usize) -> Option<f64> {
+        if !V::ITSELF || self.frame.steps.count > 1 {
+            return None;
+        }
+        let sample = self.selected.set.latest(index)?;
+        let range = self.selected.range;
+        (sample.t <= range.max).then_some(if sample.t >= range.min { sample.v } else { ABSENT })
+    }
+}
+
+impl<V: Value> Maker for Seeing<'_, V> {
+    type State = SeeingState;
+    type Made = Seen;
+
+    fn start(&self) -> Result<SeeingState, QueryFailure> {
+        let decoded = Decoded::new(self.frame.context)?;
+        Ok(SeeingState { decoded, layouts: Layouts::default() })
+    }
+
+    fn make(
+        &self,
+        worker: &Worker<'_>,
+        state: &mut SeeingState,
+        index: usize,
+        row: &mut [f64],
+    ) -> Result<Seen, QueryFailure> {
+        let mut histograms = Histograms::default();
+        let mut decoded = 1;
+        // A store that knows the newest sample without decoding spares us the chunks.
+        if let Some(latest) = self.latest(index) {
+            worker.context.check()?;
+            row[0] = latest;
+        } else {
+            let SeeingState { decoded: into, layouts } = state;
+            let columns = &*self.selected.read(worker, index, into)?;
+            let values = columns.floats();
+            if V::ITSELF {
+                let layout = layouts.of(columns.times(), self.frame, Shape::Last, |_| ())?;
+                fill(row, &layout.runs, values);
+                if !columns.histograms().is_empty() {
+                    histograms = seen_histograms(row, self.frame, columns);
+                }
+            } else {
+                row.fill(ABSENT);
+                self.frame.locate(columns.times(), |step, rows, _| {
+                    let at = rows.end - 1;
+                    row[step] =
+                        if is_stale(values[at]) { ABSENT } else { self.value.of(columns, at) };
+                });
+            }
+            decoded = columns.len() as u64;
+        }
+        let samples = RowRef { values: row, histograms: &histograms }.samples();
+        let series = match samples {
+            0 => Series::new(Labels::empty()),
+            _ => self.selected.series(index),
+        };
+        Ok(Seen { series, histograms, samples, decoded })
+    }
+
+    fn work(&self, made: &Seen) -> u64 {
+        made.decoded + self.frame.steps.count as u64
+    }
+
+    fn bytes(&self, made: &Seen) -> usize {
+        size_of::<Seen>() + made.series.labels.packed_bytes() + made.histograms.bytes()
+    }
+}
+
 /// Hands the sample that each step sees to `sink`, series by series.
 ///
 /// # Errors
@@ -109,35 +284,7 @@ pub(super) fn stream(
     steps: Steps,
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
-    let Some(querier) = evaluator.querier else { return Ok(()) };
-    let range = reach(selector, steps, evaluator.lookback, 0);
-    let mut reader = Reader::open(evaluator, querier, selector, range)?;
-    let mut row = evaluator.empty_row(steps)?;
-    let frame = lookback_frame(evaluator, selector, steps);
-    let mut layouts = Layouts::default();
-    for index in 0..reader.set.len() {
-        let mut histograms = Histograms::default();
-        // A store that knows the newest sample without decoding spares us the chunks.
-        let latest = if steps.count == 1 { reader.set.latest(index) } else { None };
-        match latest {
-            Some(sample) if sample.t <= range.max => {
-                evaluator.context.check()?;
-                evaluator.samples.decoded(1);
-                row[0] = if sample.t >= range.min { sample.v } else { ABSENT };
-            }
-            _ => {
-                let columns = reader.read(index)?;
-                let layout = layouts.of(columns.times(), frame, Shape::Last, |_| ())?;
-                fill(&mut row, &layout.runs, columns.floats());
-                if !columns.histograms().is_empty() {
-                    histograms = seen_histograms(&mut row, frame, columns);
-                }
-            }
-        }
-        let row = Row { values: &mut row, histograms };
-        hand_on(evaluator, reader.set.labels(index), row, sink)?;
-    }
-    Ok(())
+    stream_of(evaluator, selector, steps, Itself, sink)
 }
 
 /// Hands the time of the sample that each step sees to `sink`, in seconds.
@@ -167,7 +314,8 @@ pub(super) fn stream_start_timestamps(
     steps: Steps,
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
-    let start = |columns: &Columns, at: usize| match evaluator.use_starts {
+    let use_starts = evaluator.use_starts;
+    let start = move |columns: &Columns, at: usize| match use_starts {
         true => seconds(columns.start(at)),
         false => ABSENT,
     };
@@ -200,42 +348,26 @@ fn stream_of(
     evaluator: &Evaluator<'_>,
     selector: &Selector<'_>,
     steps: Steps,
-    value: impl Fn(&Columns, usize) -> f64,
+    value: impl Value,
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
-    let Some(querier) = evaluator.querier else { return Ok(()) };
-    let range = reach(selector, steps, evaluator.lookback, 0);
-    let mut reader = Reader::open(evaluator, querier, selector, range)?;
-    let mut row = evaluator.empty_row(steps)?;
-    let frame = lookback_frame(evaluator, selector, steps);
-    for index in 0..reader.set.len() {
-        let columns = &*reader.read(index)?;
-        let values = columns.floats();
-        row.fill(ABSENT);
-        frame.locate(columns.times(), |step, rows, _| {
-            let at = rows.end - 1;
-            row[step] = if is_stale(values[at]) { ABSENT } else { value(columns, at) };
-        });
-        let samples = count_present(&row) as u64;
+    let selected = Selected::of_windows(evaluator, selector, (evaluator.lookback, 0), steps)?;
+    let Some(selected) = &selected else { return Ok(()) };
+    // An instant selector sees the last sample of a window: one as old as the lookback is too old.
+    let (look, range) = (selector.look, evaluator.lookback);
+    let frame = Frame { steps, look, range, context: evaluator.context };
+    let maker = Seeing { selected, frame, value };
+    split::for_each(evaluator, &maker, selected.len(), steps.count, &mut |seen, row| {
+        let Seen { series, histograms, samples, decoded } = seen;
+        evaluator.samples.decoded(decoded);
         if samples == 0 {
-            continue;
+            return Ok(());
         }
-        let row = Row::of(&mut row);
+        let row = Row { values: row, histograms };
         evaluator.samples.looked_at_row(row.view(), samples);
         evaluator.samples.hold(samples)?;
-        sink(Series::new(reader.set.labels(index)), row)?;
-    }
-    Ok(())
-}
-
-/// An instant selector sees the last sample of a window: one as old as the lookback is too old.
-fn lookback_frame<'e>(
-    evaluator: &Evaluator<'e>,
-    selector: &Selector<'_>,
-    steps: Steps,
-) -> Frame<'e> {
-    let (look, range) = (selector.look, evaluator.lookback);
-    Frame { steps, look, range, context: evaluator.context }
+        sink(series, row)
+    })
 }
 
 /// The histograms that steps see, for a row whose floats were filled.
@@ -249,21 +381,6 @@ fn seen_histograms(row: &mut [f64], frame: Frame<'_>, columns: &Columns) -> Hist
         }
     });
     histograms
-}
-
-fn hand_on(
-    evaluator: &Evaluator<'_>,
-    labels: model::Labels,
-    row: Row<'_>,
-    sink: &mut Sink<'_>,
-) -> Result<(), QueryFailure> {
-    let samples = row.samples();
-    if samples == 0 {
-        return Ok(());
-    }
-    evaluator.samples.looked_at_row(row.view(), samples);
-    evaluator.samples.hold(samples)?;
-    sink(Series::new(labels), row)
 }
 
 /// Puts the sample that each step sees into `row`. A staleness marker is what a step without a sample holds, so it needs no special case.
@@ -294,14 +411,14 @@ pub(super) fn stream_range(
     steps: Steps,
     sink: &mut dyn FnMut(Series, &Columns) -> Result<(), QueryFailure>,
 ) -> Result<(), QueryFailure> {
-    let Some(querier) = evaluator.querier else { return Ok(()) };
-    let range = reach(selector, steps, range, ahead);
-    let mut reader = Reader::open(evaluator, querier, selector, range)?;
-    for index in 0..reader.set.len() {
-        let columns = reader.read(index)?;
-        drop_stale(columns);
+    let selected = Selected::of_windows(evaluator, selector, (range, ahead), steps)?;
+    let Some(selected) = selected else { return Ok(()) };
+    let mut decoded = Decoded::new(evaluator.context)?;
+    for index in 0..selected.len() {
+        let (columns, rows) = selected.read_samples(evaluator, index, &mut decoded)?;
+        evaluator.samples.decoded(rows);
         if !columns.is_empty() {
-            sink(Series::new(reader.set.labels(index)), &reader.columns)?;
+            sink(selected.series(index), columns)?;
         }
     }
     Ok(())

@@ -6,22 +6,25 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use model::{Columns, QueryContext, Timestamp};
+use model::{Charge, Columns, Labels, QueryContext, Timestamp};
 
 use super::annotations::Annotation;
 use super::block::{ABSENT, Series, Sink, entry_bytes};
-use super::evaluator::Evaluator;
+use super::evaluator::{Evaluator, Worker};
 use super::failure::{ExecutionError, QueryFailure};
 use super::layout::Layouts;
-use super::plan::{Look, Window, WindowFunction};
+use super::plan::{Look, Source, Window, WindowFunction};
 use super::quantile::quantile_of_sorted;
 use super::rate::Extrapolation;
-use super::row::{Histograms, Row, weight};
+use super::row::{Histograms, Row, RowRef, weight};
+use super::samples::windows_per_step;
 use super::scalar::ScalarRow;
+use super::selector::{Decoded, Selected};
 use super::sorted_window::SortedWindow;
+use super::split::{self, Maker};
 use super::steps::Steps;
 use super::subquery::stream_source;
-use super::{mixed_window, over_time, rate, regression};
+use super::{extended, mixed_window, over_time, rate, regression};
 use crate::ast::Span;
 
 /// Samples of windows between looks at the clock.
@@ -138,6 +141,107 @@ impl Parameters {
     }
 }
 
+/// A window function with all that it takes to compute it for a series.
+struct WindowMaker<'e> {
+    window: &'e Window<'e>,
+    parameters: Parameters,
+    frame: Frame<'e>,
+    /// Samples that steps look at are counted by step.
+    per_step: bool,
+    /// Where series come from; `None` if a subquery has them.
+    selected: Option<Selected<'e>>,
+}
+
+/// What a thread keeps.
+struct WindowState {
+    decoded: Decoded,
+    layouts: Layouts<Extrapolation>,
+}
+
+/// What is computed of a series, besides floats.
+struct Computed {
+    series: Series,
+    histograms: Histograms,
+    /// Of the row.
+    samples: u64,
+    sizes: WindowSizes,
+    per_step: Option<Vec<u64>>,
+    decoded: u64,
+}
+
+impl WindowMaker<'_> {
+    /// Computes all windows of a series that has samples.
+    fn compute(
+        &self,
+        worker: &Worker<'_>,
+        layouts: &mut Layouts<Extrapolation>,
+        series: Series,
+        columns: &Columns,
+        out: &mut [f64],
+    ) -> Result<Computed, QueryFailure> {
+        let Self { window, parameters, frame, .. } = self;
+        let function = window.function;
+        let plain = columns.histograms().is_empty()
+            && window.source.extension().is_none()
+            && !mixed_window::uses_starts(worker, function, columns);
+        let (sizes, histograms) = if plain {
+            let sizes = apply(worker, function, columns, *frame, layouts, parameters, out)?;
+            (sizes, Histograms::default())
+        } else {
+            mixed_window::apply(worker, window, &series, columns, *frame, parameters, out)?
+        };
+        worker.context.check()?;
+        let samples = RowRef { values: out, histograms: &histograms }.samples();
+        let per_step = self.per_step.then(|| windows_per_step(*frame, columns));
+        Ok(Computed { series, histograms, samples, sizes, per_step, decoded: 0 })
+    }
+}
+
+impl Maker for WindowMaker<'_> {
+    type State = WindowState;
+    /// `None` for a series without samples.
+    type Made = Option<Computed>;
+
+    fn start(&self) -> Result<WindowState, QueryFailure> {
+        let decoded = Decoded::new(self.frame.context)?;
+        Ok(WindowState { decoded, layouts: Layouts::default() })
+    }
+
+    fn make(
+        &self,
+        worker: &Worker<'_>,
+        state: &mut WindowState,
+        index: usize,
+        row: &mut [f64],
+    ) -> Result<Option<Computed>, QueryFailure> {
+        let Some(selected) = &self.selected else { return Ok(None) };
+        let (columns, decoded) = selected.read_samples(worker, index, &mut state.decoded)?;
+        if columns.is_empty() {
+            let (series, histograms) = (Series::new(Labels::empty()), Histograms::default());
+            let sizes = WindowSizes::default();
+            let nothing =
+                Computed { series, histograms, samples: 0, sizes, per_step: None, decoded };
+            return Ok(Some(nothing));
+        }
+        let series = selected.series(index);
+        let computed = self.compute(worker, &mut state.layouts, series, columns, row)?;
+        Ok(Some(Computed { decoded, ..computed }))
+    }
+
+    fn work(&self, made: &Option<Computed>) -> u64 {
+        made.as_ref().map_or(0, |made| made.decoded) + self.frame.steps.count as u64
+    }
+
+    fn bytes(&self, made: &Option<Computed>) -> usize {
+        let own = made.as_ref().map_or(0, |made| {
+            made.series.labels.packed_bytes()
+                + made.histograms.bytes()
+                + made.per_step.as_ref().map_or(0, |counts| size_of_val(&**counts))
+        });
+        size_of::<Computed>() + own
+    }
+}
+
 /// Evaluates a window function series by series.
 ///
 /// # Errors
@@ -155,50 +259,80 @@ pub(super) fn stream(
     let parameters = Parameters { rows };
     let (look, range) = (window.source.look(), window.source.range());
     let frame = Frame { steps, look, range, context: evaluator.context };
-    let mut layouts = Layouts::default();
-    let mut seen = HashSet::new();
-    let mut held = evaluator.context.budget.charge(0)?;
-    let mut out = evaluator.empty_row(steps)?;
+    let per_step = evaluator.samples.counts_per_step();
+    let mut maker = WindowMaker { window, parameters, frame, per_step, selected: None };
+    let mut handing = HandingOn {
+        evaluator,
+        window,
+        seen: HashSet::new(),
+        held: evaluator.context.budget.charge(0)?,
+        kept: 0,
+    };
     let before = evaluator.samples.held();
-    let mut kept = 0;
-    stream_source(evaluator, &window.source, steps, &mut |mut series, columns| {
-        let plain = columns.histograms().is_empty()
-            && window.source.extension().is_none()
-            && !mixed_window::uses_starts(evaluator, window.function, columns);
-        let (sizes, histograms) = if plain {
-            let function = window.function;
-            let sizes =
-                apply(evaluator, function, columns, frame, &mut layouts, &parameters, &mut out)?;
-            (sizes, Histograms::default())
-        } else {
-            mixed_window::apply(evaluator, window, &series, columns, frame, &parameters, &mut out)?
-        };
-        evaluator.context.check()?;
-        let row = Row { values: &mut out, histograms };
-        let samples = row.samples();
-        evaluator.samples.looked_at_windows(frame, columns, sizes.total);
+    match &window.source {
+        Source::Selector { selector, range } => {
+            let reach = extended::reach(selector.extension, *range, evaluator.lookback);
+            maker.selected = Selected::of_windows(evaluator, selector, reach, steps)?;
+            let series = maker.selected.as_ref().map_or(0, Selected::len);
+            split::for_each(evaluator, &maker, series, steps.count, &mut |made, row| {
+                made.map_or(Ok(()), |computed| handing.hand_on(computed, row, sink))
+            })?;
+        }
+        Source::Subquery(_) => {
+            let mut out = evaluator.empty_row(steps)?;
+            let mut layouts = Layouts::default();
+            stream_source(evaluator, &window.source, steps, &mut |series, columns| {
+                let made = maker.compute(evaluator, &mut layouts, series, columns, &mut out)?;
+                handing.hand_on(made, &mut out, sink)
+            })?;
+        }
+    }
+    evaluator.samples.release_to(before, handing.kept);
+    Ok(())
+}
+
+/// Hands rows on, and counts.
+struct HandingOn<'e> {
+    evaluator: &'e Evaluator<'e>,
+    window: &'e Window<'e>,
+    /// Labels so far, if there may be some twice.
+    seen: HashSet<Labels>,
+    held: Charge,
+    /// Samples of the rows so far.
+    kept: u64,
+}
+
+impl HandingOn<'_> {
+    fn hand_on(
+        &mut self,
+        computed: Computed,
+        row: &mut [f64],
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryFailure> {
+        let Self { evaluator, window, .. } = self;
+        let Computed { mut series, histograms, samples, sizes, per_step, decoded } = computed;
+        evaluator.samples.decoded(decoded);
+        evaluator.samples.looked_at_windows(sizes.total, per_step.as_deref());
         evaluator.samples.hold_for_a_moment(sizes.largest.max(samples))?;
         if samples == 0 {
             return Ok(());
         }
         evaluator.samples.hold(samples)?;
-        kept += samples;
-        if samples > row.histograms.iter().map(|(_, histogram)| weight(histogram)).sum() {
+        self.kept += samples;
+        if samples > histograms.iter().map(|(_, histogram)| weight(histogram)).sum() {
             remark_on_name(evaluator, window, &series);
         }
         if !window.function.keeps_name() {
             series.drop_name(evaluator.delayed_names);
         }
         if window.may_collide {
-            held.grow(entry_bytes(&series.labels))?;
-            if !seen.insert(series.labels.clone()) {
+            self.held.grow(entry_bytes(&series.labels))?;
+            if !self.seen.insert(series.labels.clone()) {
                 return Err(ExecutionError::DuplicateLabels.into());
             }
         }
-        sink(series, row)
-    })?;
-    evaluator.samples.release_to(before, kept);
-    Ok(())
+        sink(series, Row { values: row, histograms })
+    }
 }
 
 /// `rate` of what does not look like a counter is worth a remark.
@@ -215,7 +349,7 @@ fn remark_on_name(evaluator: &Evaluator<'_>, window: &Window<'_>, series: &Serie
 
 /// Computes `function` for each window into `out`; all samples are floats.
 pub(super) fn apply(
-    evaluator: &Evaluator<'_>,
+    worker: &Worker<'_>,
     function: WindowFunction,
     columns: &Columns,
     frame: Frame<'_>,
@@ -248,18 +382,18 @@ pub(super) fn apply(
             })?
         }
         WindowFunction::Quantile => {
-            let _copy = evaluator.context.budget.charge(2 * size_of_val(values))?;
+            let _copy = worker.context.budget.charge(2 * size_of_val(values))?;
             let mut sorted = SortedWindow::new(values);
             frame.fill(times, out, |window| {
                 let q = parameters.at(0, window.step);
                 if !(0.0..=1.0).contains(&q) {
-                    evaluator.annotate(&Annotation::InvalidQuantile(q), parameters.span(0));
+                    worker.annotate(&Annotation::InvalidQuantile(q), parameters.span(0));
                 }
                 quantile_of_sorted(q, sorted.move_to(window.rows))
             })
         }
         WindowFunction::Mad => {
-            let _copy = evaluator.context.budget.charge(2 * size_of_val(values))?;
+            let _copy = worker.context.budget.charge(2 * size_of_val(values))?;
             over_time::apply(function, columns, frame, out)
         }
         function => over_time::apply(function, columns, frame, out),

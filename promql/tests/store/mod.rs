@@ -89,7 +89,11 @@ impl SeriesSet for Selected<'_> {
         let columns = &self.0[index].1;
         let from = columns.times().partition_point(|t| *t < range.min);
         let to = columns.times().partition_point(|t| *t <= range.max);
-        into.extend_from_slices(&columns.times()[from..to], &columns.floats()[from..to]);
+        if columns.histograms().is_empty() {
+            into.extend_from_slices(&columns.times()[from..to], &columns.floats()[from..to]);
+        } else {
+            (from..to).for_each(|row| into.push_row(columns, row));
+        }
         Ok(())
     }
 

@@ -1,0 +1,249 @@
+//! However many threads evaluate a query, its answer is the same to the last bit, and so is what it says about itself.
+
+#![expect(clippy::unwrap_used, reason = "helpers of a test fail as the test does")]
+
+mod store;
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Budget, Columns, FloatHistogram, Labels, METRIC_NAME, QueryContext, Span};
+use promql::{Engine, EngineOptions, ParseOptions, QueryFailure, QueryOptions, QueryResult, Value};
+use proptest::prelude::*;
+
+const INTERVAL_MS: i64 = 15_000;
+
+/// A generator of numbers that a seed repeats.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// Counters with resets, gaps and staleness markers, gauges of any float, and histograms; 300 series.
+fn store(seed: u64) -> store::Store {
+    let mut store = store::Store::default();
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    for series in 0..300_u64 {
+        let (name, le) = match series % 5 {
+            0 | 1 => ("c_total", "1"),
+            2 => ("g", "2"),
+            3 => ("c_total", "+Inf"),
+            _ => ("h", ""),
+        };
+        let (a, b) = ((series / 5).to_string(), (series % 7).to_string());
+        let pairs = [(METRIC_NAME, name), ("a", &a), ("b", &b), ("le", le)];
+        let mut columns = Columns::new();
+        let (mut value, mut i) = (0.0, 0);
+        while i < 120 {
+            let t = i * INTERVAL_MS + i64::try_from(series % 3).unwrap();
+            value = if random.below(40) == 0 { 0.0 } else { value + random.below(99) as f64 / 7.0 };
+            match (name, random.below(60)) {
+                (_, 0) => columns.push(t, model::stale_marker()),
+                (_, 1) => i += 30,
+                ("g", 2) => columns.push(t, f64::NAN),
+                ("g", 3) => columns.push(t, f64::INFINITY),
+                ("g", n) => columns.push(t, value * 10_f64.powi(i32::try_from(n).unwrap() - 30)),
+                ("h", 4) => columns.push(t, value),
+                ("h", _) => columns.push_histogram(t, histogram(value)),
+                _ => columns.push(t, value),
+            }
+            i += 1;
+        }
+        store.add(Labels::from_pairs(pairs).unwrap(), columns);
+    }
+    store
+}
+
+fn histogram(count: f64) -> Arc<FloatHistogram> {
+    Arc::new(FloatHistogram {
+        count,
+        sum: count * 3.0,
+        positive_spans: vec![Span { offset: 0, length: 1 }],
+        positive_counts: vec![count],
+        ..FloatHistogram::default()
+    })
+}
+
+const QUERIES: [&str; 34] = [
+    "c_total",
+    "g",
+    "h",
+    "timestamp(c_total)",
+    "start_timestamp(c_total)",
+    "sum(g)",
+    "avg by (b) (g)",
+    "sum(sum by (b) (g))",
+    "sum by (b) (rate(c_total[1m]))",
+    "sum by (b) (rate(g[5m]))",
+    "rate(h[2m])",
+    "sum(rate(h[2m]))",
+    "sum(h)",
+    "max_over_time(g[3m])",
+    "sum_over_time(h[1m])",
+    "sum_over_time({__name__=~\"g|h\"}[1m])",
+    "quantile_over_time(1.5, g[2m])",
+    "avg_over_time(c_total[2m] offset -1m)",
+    "c_total smoothed",
+    "increase(c_total[1m] anchored)",
+    "count_values(\"v\", c_total > 100)",
+    "topk(3, rate(c_total[1m]))",
+    "sum(topk by (b) (2, g))",
+    "limit_ratio(0.4, g)",
+    "c_total / on (a, b, le) group_left g",
+    "c_total / ignoring (le) g",
+    "g or c_total",
+    "c_total unless on (b) (g > 3)",
+    "histogram_quantile(0.9, sum by (le, b) (rate(c_total[1m])))",
+    "histogram_quantile(0.9, {__name__=~\"c_total|h\"})",
+    "max_over_time(rate(c_total[1m])[5m:30s])",
+    "scalar(sum(g)) + sum(c_total @ 600)",
+    "absent_over_time(g[15s])",
+    "label_replace(rate(c_total[1m]), \"n\", \"x\", \"a\", \".*\")",
+];
+
+fn engine(parallelism: usize, delayed_name_removal: bool) -> Engine {
+    let options = EngineOptions {
+        parallelism,
+        parallel_work_min: 0,
+        delayed_name_removal,
+        parse: ParseOptions::all(),
+        ..EngineOptions::default()
+    };
+    Engine::new(options, &telemetry::Registry::new())
+}
+
+/// All of an answer, floats by their bits.
+fn text(result: &Result<QueryResult, QueryFailure>) -> String {
+    let result = match result {
+        Ok(result) => result,
+        Err(error) => return error.to_string(),
+    };
+    let mut text = format!(
+        "{:?} {:?} {:?} {:?}\n",
+        result.warnings, result.infos, result.stats, result.samples_per_step
+    );
+    let mut sample = |labels: &Labels, t: i64, v: f64, h: Option<&Arc<FloatHistogram>>| {
+        writeln!(text, "{labels} {t} {:x} {h:?}", v.to_bits()).unwrap();
+    };
+    match &result.value {
+        Value::Matrix(series) => {
+            for one in series {
+                for (row, s) in one.samples.iter().enumerate() {
+                    sample(&one.labels, s.t, s.v, one.samples.histogram(row));
+                }
+            }
+        }
+        Value::Vector(samples) => {
+            for one in samples {
+                sample(&one.labels, one.sample.t, one.sample.v, one.histogram.as_ref());
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+    text
+}
+
+/// The answer for `steps` steps from `start` on; to an instant query if there is one.
+fn answer(
+    engine: &Engine,
+    store: &store::Store,
+    query: &str,
+    (start, step, steps): (i64, u64, i64),
+    context: &QueryContext,
+) -> Result<QueryResult, QueryFailure> {
+    let options = QueryOptions { per_step_stats: true, explain: true, ..QueryOptions::default() };
+    if steps == 1 {
+        return engine.instant(store, query, start, &options, context);
+    }
+    let end = start + (steps - 1) * i64::try_from(step).unwrap();
+    let step = Duration::from_millis(step);
+    engine.range(store, query, start, end, step, &options, context)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 5, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn threads_do_not_change_answers(
+        seed: u64,
+        start in -100_000_i64..2_000_000,
+        step in 1_000_u64..400_000,
+        steps in 1_i64..40,
+        delayed: bool,
+    ) {
+        let store = store(seed);
+        let engines: Vec<Engine> = (1..=4).map(|threads| engine(threads, delayed)).collect();
+        let context = QueryContext::unbounded();
+        for query in QUERIES {
+            let times = (start, step, steps);
+            let expected = text(&answer(&engines[0], &store, query, times, &context));
+            for (at, engine) in engines.iter().enumerate().skip(1) {
+                let got = text(&answer(engine, &store, query, times, &context));
+                prop_assert_eq!(&got, &expected, "{} threads, {} {:?}", at + 1, query, times);
+            }
+        }
+        prop_assert_eq!(context.budget.bytes_used(), 0);
+    }
+}
+
+/// With little to hold, several threads give the same answer or none, and give all back.
+#[test]
+fn threads_hold_no_more_than_they_may() {
+    let store = store(7);
+    let (alone, together) = (engine(1, true), engine(4, true));
+    let times = (300_000, 20_000, 30);
+    for query in QUERIES {
+        let mut answered = 0;
+        for bytes in (10..24).step_by(2).map(|power| 3 << power) {
+            let within = |engine: &Engine| {
+                let budget = Budget::new(bytes);
+                let context = QueryContext { budget: budget.clone(), ..QueryContext::unbounded() };
+                let result = answer(engine, &store, query, times, &context);
+                let shown = text(&result);
+                drop(result);
+                assert_eq!(budget.bytes_used(), 0, "{query}");
+                shown
+            };
+            let (expected, got) = (within(&alone), within(&together));
+            if got.starts_with('[') {
+                answered += 1;
+                assert_eq!(got, expected, "{query} within {bytes} bytes");
+            } else {
+                assert!(got.contains("bytes at a time"), "{query} within {bytes} bytes: {got}");
+            }
+        }
+        assert!(answered > 0, "{query}");
+    }
+}
+
+/// The first series that fails in the order of the selection decides, and what is too much is too much.
+#[test]
+fn threads_do_not_change_errors() {
+    let store = store(3);
+    let context = QueryContext::unbounded();
+    for query in ["rate({__name__=~\"c_total|g\"}[1m])", "g", "sum(rate(c_total[1m]))"] {
+        for samples_max in [0, 10, 100, 1_000, 3_000] {
+            let answers: Vec<String> = (1..=4)
+                .map(|parallelism| {
+                    let parallel_work_min = 0;
+                    let options = EngineOptions {
+                        parallelism,
+                        parallel_work_min,
+                        samples_max,
+                        ..EngineOptions::default()
+                    };
+                    let engine = Engine::new(options, &telemetry::Registry::new());
+                    text(&answer(&engine, &store, query, (600_000, 15_000, 20), &context))
+                })
+                .collect();
+            assert!(answers.iter().all(|text| *text == answers[0]), "{query} {samples_max}");
+        }
+    }
+}
