@@ -34,6 +34,16 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// A run of one step, with the window of `samples`.
+    fn of(
+        steps: Range<usize>,
+        samples: Range<usize>,
+        (to_start, sampled, to_end): (i64, i64, i64),
+    ) -> Self {
+        let (first, last) = (samples.start, samples.end - 1);
+        Self { steps, first, last, stride: 0, to_start, sampled, to_end }
+    }
+
     /// Whether the next step of the run has its window there, `next` being a run of that step alone.
     #[inline]
     fn is_followed_by(&self, next: &Self) -> bool {
@@ -150,38 +160,104 @@ impl<T> Layout<T> {
         self.times.clear();
         self.times.extend_from_slice(times);
         self.runs.clear();
-        self.sizes = frame.locate(times, |step, rows, end| {
-            let (first, last) = (rows.start, rows.end - 1);
-            let mut next = Run {
-                steps: step..step + 1,
-                first,
-                last,
-                stride: 0,
-                to_start: 0,
-                sampled: 0,
-                to_end: 0,
-            };
-            match shape {
-                Shape::Last => next.first = last,
+        self.sizes = WindowSizes::default();
+        let Frame { steps, look, range, .. } = frame;
+        let mut even = Even::new(steps.interval);
+        let (mut first, mut after_last, mut step) = (0, 0, 0);
+        while step < steps.count {
+            let end = look.from(steps.at(step));
+            let start = end.saturating_sub(range);
+            while times.get(after_last).is_some_and(|t| *t <= end) {
+                after_last += 1;
+            }
+            while first < after_last && times[first] <= start {
+                first += 1;
+            }
+            step += 1;
+            if first == after_last {
+                continue;
+            }
+            let (last, samples) = (after_last - 1, (after_last - first) as u64);
+            self.sizes.total += samples;
+            self.sizes.largest = self.sizes.largest.max(samples);
+            let this = step - 1..step;
+            let window = match shape {
+                Shape::Last => Run::of(this, last..after_last, (0, 0, 0)),
                 Shape::Whole => {
-                    let start = end.saturating_sub(frame.range);
-                    next.to_start = times[first].saturating_sub(start);
-                    next.sampled = times[last].saturating_sub(times[first]);
-                    next.to_end = end.saturating_sub(times[last]);
+                    let to_start = times[first].saturating_sub(start);
+                    let sampled = times[last].saturating_sub(times[first]);
+                    let to_end = end.saturating_sub(times[last]);
+                    Run::of(this, first..after_last, (to_start, sampled, to_end))
                 }
+            };
+            let Some(run) = self.runs.last_mut().filter(|run| run.is_followed_by(&window)) else {
+                self.runs.push(window);
+                continue;
+            };
+            if run.steps.len() == 1 {
+                run.stride = window.first - run.first;
             }
-            match self.runs.last_mut() {
-                Some(run) if run.is_followed_by(&next) => {
-                    if run.steps.len() == 1 {
-                        run.stride = next.first - run.first;
-                    }
-                    run.steps.end += 1;
-                }
-                _ => self.runs.push(next),
+            run.steps.end += 1;
+            if look.at.is_none() {
+                let stride = run.stride;
+                let like_this = even.windows_after(times, stride, first..after_last);
+                let like_this = like_this.min(steps.count - step);
+                run.steps.end += like_this;
+                first += like_this * stride;
+                after_last += like_this * stride;
+                step += like_this;
+                self.sizes.total += like_this as u64 * samples;
             }
-        });
+        }
         self.made.clear();
         self.made.extend(self.runs.iter().map(make));
+    }
+}
+
+/// Finds out how long samples come evenly, so that windows need not be looked for one by one.
+struct Even {
+    /// Milliseconds from step to step.
+    interval: i64,
+    /// Samples in which so many milliseconds are to pass; 0: none were looked at.
+    stride: usize,
+    /// Where that was looked at.
+    rows: Range<usize>,
+    /// Changes of the stride that are followed.
+    changes_left: usize,
+}
+
+impl Even {
+    const fn new(interval: i64) -> Self {
+        Self { interval, stride: 0, rows: 0..0, changes_left: 16 }
+    }
+
+    /// Over how many more steps the window of `samples` moves on by `stride` samples from step to step.
+    ///
+    /// It does if each of its samples, and the two right outside of it, are followed by another after `stride` samples and just one step.
+    fn windows_after(
+        &mut self,
+        times: &[Timestamp],
+        stride: usize,
+        samples: Range<usize>,
+    ) -> usize {
+        let Some(from) = samples.start.checked_sub(1) else { return 0 };
+        if stride != self.stride {
+            if self.changes_left == 0 || stride == 0 {
+                return 0;
+            }
+            self.changes_left -= 1;
+            (self.stride, self.rows) = (stride, from..from);
+        }
+        if from > self.rows.end {
+            self.rows = from..from;
+        }
+        let follows = times.get(stride..).unwrap_or_default();
+        let pairs = times.iter().zip(follows).skip(self.rows.end);
+        let moves_on = |(t, next): &(&i64, &i64)| next.wrapping_sub(**t) == self.interval;
+        self.rows.end += pairs.take_while(moves_on).count();
+        // All rows from the one before the window up to this one move on.
+        let Some(spare) = self.rows.end.checked_sub(samples.end + 1) else { return 0 };
+        spare / stride + 1
     }
 }
 

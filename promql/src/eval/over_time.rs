@@ -24,14 +24,10 @@ pub(super) fn apply(
     match function {
         WindowFunction::Sum => in_lanes(columns, frame, out, sums, sum),
         WindowFunction::Avg => in_lanes(columns, frame, out, means, mean),
-        WindowFunction::Min => extremes(columns, frame, out, Extreme::MIN, |at| values[at]),
-        WindowFunction::Max => extremes(columns, frame, out, Extreme::MAX, |at| values[at]),
-        WindowFunction::TimeOfMin => {
-            extremes(columns, frame, out, Extreme::LATEST_MIN, |at| seconds(times[at]))
-        }
-        WindowFunction::TimeOfMax => {
-            extremes(columns, frame, out, Extreme::LATEST_MAX, |at| seconds(times[at]))
-        }
+        WindowFunction::Min => extremes(columns, frame, out, |new, old| new < old),
+        WindowFunction::Max => extremes(columns, frame, out, |new, old| new > old),
+        WindowFunction::TimeOfMin => times_of_extremes(columns, frame, out, |new, old| new <= old),
+        WindowFunction::TimeOfMax => times_of_extremes(columns, frame, out, |new, old| new >= old),
         #[expect(clippy::cast_precision_loss, reason = "windows are smaller than 2^53")]
         WindowFunction::Count => frame.fill(times, out, |w| w.rows.len() as f64),
         WindowFunction::Stddev => frame.fill(times, out, |w| variance(&values[w.rows]).sqrt()),
@@ -144,32 +140,71 @@ fn quantile_of(q: f64, values: &[f64], scratch: &mut Vec<f64>) -> f64 {
     quantile(q, scratch)
 }
 
-/// Which of a window's values is meant.
-#[derive(Clone, Copy)]
-struct Extreme {
-    /// Whether a value puts an earlier one out of consideration.
-    beats: fn(f64, f64) -> bool,
-}
-
-impl Extreme {
-    /// The smallest, and of equal ones the first.
-    const MIN: Self = Self { beats: |new, old| new < old };
-    /// The largest, and of equal ones the first.
-    const MAX: Self = Self { beats: |new, old| new > old };
-    /// The smallest, and of equal ones the last.
-    const LATEST_MIN: Self = Self { beats: |new, old| new <= old };
-    /// The largest, and of equal ones the last.
-    const LATEST_MAX: Self = Self { beats: |new, old| new >= old };
-}
-
-/// Keeps the rows that may still become a window's extreme, the current one in front: each row enters and
-/// leaves once, however wide windows are. NaN counts only when there is nothing else.
+/// The value of each window that no other beats; of equal ones the first. NaN counts only when there is nothing else.
 fn extremes(
     columns: &Columns,
     frame: Frame<'_>,
     out: &mut [f64],
-    extreme: Extreme,
-    result: impl Fn(usize) -> f64,
+    beats: impl Fn(f64, f64) -> bool,
+) -> WindowSizes {
+    let (times, values) = (columns.times(), columns.floats());
+    // Without NaN to look out for a choice is a single instruction.
+    if values.iter().any(|v| v.is_nan()) {
+        let choose = |old: f64, new: f64| if beats(new, old) || old.is_nan() { new } else { old };
+        best_of_windows(times, values, frame, out, choose)
+    } else {
+        let choose = |old, new| if beats(new, old) { new } else { old };
+        best_of_windows(times, values, frame, out, choose)
+    }
+}
+
+/// Chooses among the values of each window; `choose` is given the value so far and a later one.
+///
+/// A window is cut in two: of the samples in front of the cut the choice among each and those behind it up to the cut is worked out once, of those
+/// behind the cut the choice among all so far. When a window has left the front behind, all that it contains becomes the new front. So each
+/// sample is looked at twice, however wide windows are.
+fn best_of_windows(
+    times: &[Timestamp],
+    values: &[f64],
+    frame: Frame<'_>,
+    out: &mut [f64],
+    choose: impl Fn(f64, f64) -> f64,
+) -> WindowSizes {
+    out.fill(ABSENT);
+    let mut front: Vec<f64> = Vec::new();
+    // The front is of rows up to `cut`.
+    let (mut front_start, mut cut, mut taken) = (0, 0, 0);
+    let mut behind = None;
+    frame.locate(times, |step, rows, _| {
+        if rows.start >= cut {
+            front.clear();
+            front.extend_from_slice(&values[rows.clone()]);
+            for at in (1..front.len()).rev() {
+                front[at - 1] = choose(front[at - 1], front[at]);
+            }
+            (front_start, cut, behind) = (rows.start, rows.end, None);
+        } else if taken < rows.end {
+            let new = &values[taken..rows.end];
+            behind = match behind {
+                None => new.iter().copied().reduce(&choose),
+                Some(so_far) => Some(new.iter().fold(so_far, |so_far, v| choose(so_far, *v))),
+            };
+        }
+        taken = rows.end;
+        let best = front[rows.start - front_start];
+        out[step] = behind.map_or(best, |behind| choose(best, behind));
+    })
+}
+
+/// The time of the value of each window that no other beats, as `beats` says of a later one and an earlier one. NaN counts only when there is
+/// nothing else.
+///
+/// Keeps the rows that may still be a window's, the current one in front: each row enters and leaves once, however wide windows are.
+fn times_of_extremes(
+    columns: &Columns,
+    frame: Frame<'_>,
+    out: &mut [f64],
+    beats: impl Fn(f64, f64) -> bool,
 ) -> WindowSizes {
     let (times, values): (&[Timestamp], _) = (columns.times(), columns.floats());
     let mut candidates = VecDeque::new();
@@ -179,7 +214,7 @@ fn extremes(
             if values[at].is_nan() {
                 continue;
             }
-            while candidates.back().is_some_and(|old| (extreme.beats)(values[at], values[*old])) {
+            while candidates.back().is_some_and(|old| beats(values[at], values[*old])) {
                 candidates.pop_back();
             }
             candidates.push_back(at);
@@ -188,7 +223,7 @@ fn extremes(
         while candidates.front().is_some_and(|at| *at < window.rows.start) {
             candidates.pop_front();
         }
-        result(candidates.front().copied().unwrap_or(window.rows.end - 1))
+        seconds(times[candidates.front().copied().unwrap_or(window.rows.end - 1)])
     })
 }
 
@@ -198,6 +233,7 @@ mod tests {
     use crate::eval::block::is_absent;
     use crate::eval::steps::Steps;
     use crate::eval::window::tests::{columns, frame};
+    use model::Sample;
 
     /// Values come every 10 ms from 10 on; the windows of 30 ms end at 30, 40, ….
     fn check(function: WindowFunction, values: &[f64], expected: &[f64]) {
@@ -245,8 +281,51 @@ mod tests {
         let steps = Steps::new(20, 80, 60);
         let mut out = [0.0; 2];
         let values = [9.0, 1.0, 8.0, 7.0, 2.0, 5.0, 3.0, 4.0];
-        extremes(&columns(&values), frame(20, steps), &mut out, Extreme::MAX, |at| values[at]);
+        apply(WindowFunction::Max, &columns(&values), frame(20, steps), &mut out);
         assert_eq!(out, [9.0, 4.0]);
+    }
+
+    /// What a loop over the window would say, as Prometheus has it.
+    #[test]
+    fn extremes_are_those_of_each_window_alone() {
+        let pool = [0.0, -0.0, 1.0, -1.0, f64::NAN, -f64::NAN, INF, -INF, 2.0, 1e300];
+        let mut state = 1_u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        for values in [10, 4, 1] {
+            let mut t = 0;
+            let mut value = |_| {
+                t += i64::try_from(1 + random(9)).unwrap();
+                let at = usize::try_from(random(values)).unwrap();
+                Sample { t, v: if random(3) == 0 { t as f64 } else { pool[at] } }
+            };
+            let columns: Columns = (0..500).map(&mut value).collect();
+            for (range, interval) in [(1, 1), (20, 1), (90, 7), (300, 90), (30, 100), (9_000, 3)] {
+                let frame = frame(range, Steps::new(-10, 3_000, interval));
+                for (function, beats) in [
+                    (WindowFunction::Max, (|new, old| new > old) as fn(f64, f64) -> bool),
+                    (WindowFunction::Min, |new, old| new < old),
+                ] {
+                    let (mut out, mut expected) =
+                        (vec![0.0; frame.steps.count], vec![0.0; frame.steps.count]);
+                    let sizes = apply(function, &columns, frame, &mut out);
+                    let alone = frame.fill(columns.times(), &mut expected, |window| {
+                        let mut best = columns.floats()[window.rows.start];
+                        for &v in &columns.floats()[window.rows] {
+                            if beats(v, best) || best.is_nan() {
+                                best = v;
+                            }
+                        }
+                        best
+                    });
+                    let bits = |row: &[f64]| row.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                    assert_eq!(bits(&out), bits(&expected), "{function:?} {range} {interval}");
+                    assert_eq!(sizes, alone);
+                }
+            }
+        }
     }
 
     #[test]
