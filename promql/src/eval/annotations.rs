@@ -285,12 +285,12 @@ fn two_digits(v: f64) -> String {
 }
 
 /// The remarks of one query.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Annotations {
     by_text: BTreeMap<(Severity, String), Place>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Place {
     span: Span,
     fixes: Option<MonotonicityFixes>,
@@ -319,6 +319,27 @@ impl Annotations {
                 place.occurrences = place.occurrences.map(|count| count + 1);
             }
         }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_text.is_empty()
+    }
+
+    /// The remarks as they would have been made about another part of the query that reads the same. The expressions of the one start at `from`,
+    /// those of the other, in the same order, at `to`.
+    pub(super) fn moved(&self, from: &[usize], to: &[usize]) -> Self {
+        let mut moved = self.clone();
+        for place in moved.by_text.values_mut() {
+            // Remarks about the results of subqueries have no position.
+            if place.span != Span::default()
+                && let Some(at) = from.iter().position(|start| *start == place.span.start)
+            {
+                let length = place.span.end - place.span.start;
+                place.span = Span { start: to[at], end: to[at] + length };
+            }
+        }
+        moved
     }
 
     /// Adds remarks that were made later.

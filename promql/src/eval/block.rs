@@ -120,6 +120,11 @@ impl Block {
         self.series.len()
     }
 
+    /// Bytes held.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.charge.bytes()
+    }
+
     /// Steps per row.
     pub(super) const fn width(&self) -> usize {
         self.width

@@ -19,6 +19,7 @@ use super::record::{self, Record};
 use super::row::{Histograms, Row, RowRef};
 use super::samples::{SampleCount, Tally};
 use super::scalar::ScalarRow;
+use super::shared::{self, Kept};
 use super::split::Helpers;
 use super::steps::Steps;
 use super::{
@@ -67,6 +68,8 @@ pub(super) struct Evaluator<'e> {
     pub(super) helpers: &'e Helpers,
     /// Samples held and read.
     pub(super) samples: SampleCount,
+    /// Results that are asked for again.
+    pub(super) kept: Kept,
     /// What the store had to say about selections.
     pub(super) store_warnings: RefCell<BTreeSet<String>>,
     /// What operations did, if that is asked for.
@@ -148,6 +151,7 @@ impl Evaluator<'_> {
             }
             VectorPlan::Info(plan) => info::stream(self, plan, steps, sink),
             VectorPlan::Once(input) => self.stream_once(input, steps, sink),
+            VectorPlan::Shared(part) => shared::stream(self, part, steps, sink),
         }
     }
 

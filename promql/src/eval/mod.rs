@@ -38,6 +38,7 @@ mod row;
 mod samples;
 mod scalar;
 mod selector;
+mod shared;
 mod sort;
 mod sorted_window;
 mod split;
@@ -66,6 +67,7 @@ use plan::{Plan, PlanContext, Source, VectorPlan, plan};
 use record::Record;
 use row::{Row, RowRef};
 use samples::{SampleCount, Tally};
+use shared::Kept;
 use split::Helpers;
 use steps::Steps;
 
@@ -293,6 +295,7 @@ impl Engine {
             querier: querier.as_deref(),
             helpers: &self.helpers,
             samples: SampleCount::new(self.options.samples_max),
+            kept: Kept::default(),
             store_warnings: RefCell::default(),
             record: options.explain.then(Record::default),
         };

@@ -140,6 +140,7 @@ fn describe(plan: &VectorPlan<'_>) -> String {
         VectorPlan::Relabel(..) => String::from("relabel"),
         VectorPlan::Info(_) => String::from("info"),
         VectorPlan::Once(_) => String::from("once for all steps"),
+        VectorPlan::Shared(_) => String::from("once for all that read the same"),
     }
 }
 

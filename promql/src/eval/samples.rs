@@ -19,6 +19,33 @@ pub(super) struct SampleCount {
     peak: Cell<u64>,
     tally: RefCell<Tally>,
     read: Cell<u64>,
+    /// Something was released since this was cleared.
+    released: Cell<bool>,
+}
+
+/// A point in an evaluation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    held: u64,
+    peak: u64,
+    released: bool,
+}
+
+/// What an operation did to the number of samples held, from one point to another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    /// By how much there were more at most.
+    rise: u64,
+    end: End,
+}
+
+/// How many samples are held at the end of a segment.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// More than at its start.
+    Grown(u64),
+    /// More than when the evaluation began, whatever was held since.
+    Released(u64),
 }
 
 /// How many samples steps looked at.
@@ -41,7 +68,53 @@ impl SampleCount {
             peak: Cell::new(0),
             tally: RefCell::default(),
             read: Cell::new(0),
+            released: Cell::new(false),
         }
+    }
+
+    /// Begins a segment.
+    pub(super) fn mark(&self) -> Mark {
+        let held = self.held.get();
+        Mark { held, peak: self.peak.replace(held), released: self.released.replace(false) }
+    }
+
+    /// What happened since `mark`, of an evaluation that began when there were `held` samples.
+    pub(super) fn segment_since(&self, mark: Mark, held: u64) -> Segment {
+        let (now, peak, released) = (self.held.get(), self.peak.get(), self.released.get());
+        self.peak.set(peak.max(mark.peak));
+        self.released.set(released || mark.released);
+        let end = if released {
+            End::Released(now.saturating_sub(held))
+        } else {
+            End::Grown(now.saturating_sub(mark.held))
+        };
+        Segment { rise: peak.saturating_sub(mark.held), end }
+    }
+
+    /// Does once more what was done in `segment`, in an evaluation that began when there were `held` samples.
+    ///
+    /// # Errors
+    /// [`QueryFailure::TooManySamples`]
+    pub(super) fn repeat(&self, segment: Segment, held: u64) -> Result<(), QueryFailure> {
+        self.hold_for_a_moment(segment.rise)?;
+        match segment.end {
+            End::Grown(samples) => self.hold(samples),
+            End::Released(samples) => {
+                self.release_to(held, samples);
+                Ok(())
+            }
+        }
+    }
+
+    /// A tally of nothing, that counts for each step if the current one does.
+    pub(super) fn empty_tally(&self) -> Tally {
+        let per_step = self.tally.borrow().per_step.as_ref().map(|counts| vec![0; counts.len()]);
+        Tally { total: 0, per_step }
+    }
+
+    /// Counts what another tally has counted.
+    pub(super) fn looked_at_too(&self, other: &Tally) {
+        self.looked_at_windows(other.total, other.per_step.as_deref());
     }
 
     /// Counts for each of `steps` steps too.
@@ -96,6 +169,7 @@ impl SampleCount {
     /// What was held since there were `held` is let go, but for `kept`.
     pub(super) fn release_to(&self, held: u64, kept: u64) {
         self.held.set(held.saturating_add(kept));
+        self.released.set(true);
     }
 
     /// `samples` were looked at from the step that is evaluated last.
@@ -176,6 +250,33 @@ mod tests {
         count.looked_at_each_step(&once, 3);
         assert_eq!(count.per_step(), [2, 2, 7]);
         assert_eq!(count.stats().samples_queryable, 11);
+    }
+
+    #[test]
+    fn segments_can_be_repeated() {
+        let count = SampleCount::new(100);
+        count.hold(3).unwrap();
+        let held = count.held();
+        let mark = count.mark();
+        count.hold(5).unwrap();
+        count.hold_for_a_moment(9).unwrap();
+        let first = count.segment_since(mark, held);
+        // Somebody else holds the row.
+        count.hold(20).unwrap();
+        let mark = count.mark();
+        count.hold(2).unwrap();
+        count.release_to(held, 4);
+        let last = count.segment_since(mark, held);
+        assert_eq!((count.held(), count.stats().samples_peak), (7, 30));
+        let again = SampleCount::new(100);
+        again.hold(50).unwrap();
+        again.repeat(first, 50).unwrap();
+        assert_eq!((again.held(), again.stats().samples_peak), (55, 64));
+        again.repeat(last, 50).unwrap();
+        assert_eq!((again.held(), again.stats().samples_peak), (54, 64));
+        let full = SampleCount::new(60);
+        full.hold(50).unwrap();
+        assert!(matches!(full.repeat(first, 50), Err(QueryFailure::TooManySamples)));
     }
 
     #[test]

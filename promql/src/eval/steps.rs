@@ -3,7 +3,7 @@
 use model::Timestamp;
 
 /// Evenly spaced times. An instant query has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Steps {
     /// The first time.
     pub(super) start: Timestamp,

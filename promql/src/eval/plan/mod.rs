@@ -8,6 +8,7 @@
 mod call;
 mod duration;
 mod planner;
+mod sharing;
 
 use model::{FloatHistogram, Labels, Matcher, Timestamp};
 
@@ -88,6 +89,20 @@ pub(super) enum VectorPlan<'q> {
     Info(Box<Info<'q>>),
     /// Evaluated at the first step, the same at all others.
     Once(Box<VectorPlan<'q>>),
+    /// Occurs several times in the query.
+    Shared(Box<Shared<'q>>),
+}
+
+/// One of several parts of a query that read the same and mean the same.
+#[derive(Debug)]
+pub(super) struct Shared<'q> {
+    /// Number of what they have in common.
+    pub(super) part: usize,
+    /// How many there are; two at least.
+    pub(super) occurrences: usize,
+    /// Where the expressions of this one start in the query. Those of the others come in the same order.
+    pub(super) starts: Vec<usize>,
+    pub(super) input: VectorPlan<'q>,
 }
 
 /// Labels of info series are added.
@@ -446,6 +461,7 @@ impl<'q> VectorPlan<'q> {
             Self::Pipeline(_, stages) => stages.names,
             Self::Aggregate(aggregation) => aggregation.names(),
             Self::Sort(input, ..) | Self::Once(input) => input.names(),
+            Self::Shared(part) => part.input.names(),
             Self::Relabel(..) => Names::Mixed,
             Self::Info(info) => info.input.names(),
             Self::Timestamps(_)

@@ -7,9 +7,10 @@
 use model::{TimeRange, Timestamp};
 
 use super::duration::DurationContext;
+use super::sharing::{self, Sharing};
 use super::{
     Aggregation, Grouping, Join, Look, Map, Names, Parameter, Plan, ScalarOperation, ScalarPlan,
-    Selector, Source, Stage, Stages, Subquery, VectorPlan,
+    Selector, Shared, Source, Stage, Stages, Subquery, VectorPlan,
 };
 use crate::ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Expr, MatrixSelector, RangeExtension, Span,
@@ -85,14 +86,13 @@ pub(in crate::eval) fn plan<'q>(
     expr: &'q Expr,
     context: &PlanContext,
 ) -> Result<(Plan<'q>, Option<TimeRange>), QueryFailure> {
-    let mut planner = Planner::new(context);
-    let times = TimeRange::new(context.start, context.end);
-    let plan = match expr.value_type() {
-        ValueType::Scalar => Plan::Scalar(planner.scalar(expr, times)?.settle()),
-        ValueType::Vector => Plan::Vector(planner.vector(expr, times)?.settle()),
-        ValueType::Matrix => Plan::Matrix(planner.source(expr, times)?.plan),
-        ValueType::String => Plan::Text(text(expr)),
-    };
+    let mut planner = Planner::new(context, Sharing::new(expr));
+    if planner.sharing.is_possible() {
+        planner.query(expr)?;
+        let sharing = planner.sharing.counted().unwrap_or_default();
+        planner = Planner::new(context, sharing);
+    }
+    let plan = planner.query(expr)?;
     Ok((plan, planner.bounds))
 }
 
@@ -109,10 +109,11 @@ pub(super) struct Planner<'c> {
     pub(super) durations: DurationContext,
     bounds: Option<TimeRange>,
     pub(super) histogram_use: HistogramUse,
+    sharing: Sharing,
 }
 
 /// What is done with histograms that are selected, as far as is known from what encloses the selector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum HistogramUse {
     /// Anything.
     Any,
@@ -135,12 +136,23 @@ impl HistogramUse {
 
 impl<'c> Planner<'c> {
     #[expect(clippy::cast_precision_loss, reason = "Prometheus computes in float seconds as well")]
-    fn new(context: &'c PlanContext) -> Self {
+    fn new(context: &'c PlanContext, sharing: Sharing) -> Self {
         let range = context.end.saturating_sub(context.start);
         let durations =
             DurationContext { step: context.step as f64 / 1e3, range: range as f64 / 1e3 };
         let histogram_use = HistogramUse::Any;
-        Self { context, durations, bounds: None, histogram_use }
+        Self { context, durations, bounds: None, histogram_use, sharing }
+    }
+
+    /// Plans a whole query.
+    fn query<'q>(&mut self, expr: &'q Expr) -> Result<Plan<'q>, QueryFailure> {
+        let times = TimeRange::new(self.context.start, self.context.end);
+        Ok(match expr.value_type() {
+            ValueType::Scalar => Plan::Scalar(self.scalar(expr, times)?.settle()),
+            ValueType::Vector => Plan::Vector(self.vector(expr, times)?.settle()),
+            ValueType::Matrix => Plan::Matrix(self.source(expr, times)?.plan),
+            ValueType::String => Plan::Text(text(expr)),
+        })
     }
 
     /// Plans a part with whose histograms `this` is done.
@@ -158,6 +170,26 @@ impl<'c> Planner<'c> {
 
     /// Plans an instant vector; `times` are those at which it is evaluated.
     pub(super) fn vector<'q>(
+        &mut self,
+        expr: &'q Expr,
+        times: TimeRange,
+    ) -> Result<Planned<VectorPlan<'q>>, QueryFailure> {
+        let expr = expr.unwrap_parens();
+        let Some(occurrence) = self.sharing.occurs(expr, times, self.histogram_use) else {
+            return self.vector_itself(expr, times);
+        };
+        self.sharing.again = occurrence.again;
+        let planned = self.vector_itself(expr, times);
+        self.sharing.again = false;
+        let Some((part, occurrences)) = occurrence.shared else { return planned };
+        Ok(planned?.map(|input| {
+            let starts = sharing::starts(expr);
+            VectorPlan::Shared(Box::new(Shared { part, occurrences, starts, input }))
+        }))
+    }
+
+    /// Plans an instant vector, whether there is another that reads the same or not.
+    fn vector_itself<'q>(
         &mut self,
         expr: &'q Expr,
         times: TimeRange,
