@@ -20,6 +20,9 @@ pub(super) const ABSENT: f64 = stale_marker();
 /// them.
 const METADATA: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
 
+/// Floats for which a block takes memory at a time, unless a row has more.
+const CHUNK_FLOATS: usize = 1 << 14;
+
 /// Whether a step has no sample.
 #[inline]
 pub(super) const fn is_absent(value: f64) -> bool {
@@ -74,12 +77,60 @@ pub(super) fn entry_bytes(labels: &Labels) -> usize {
     labels.packed_bytes() + 2 * size_of::<(Labels, usize)>()
 }
 
+/// Floats of rows, in chunks: they are never moved to make room for more, and given back one by one.
+#[derive(Debug, Default)]
+struct Chunks {
+    width: usize,
+    rows_per_chunk: usize,
+    chunks: Vec<Vec<f64>>,
+}
+
+impl Chunks {
+    /// For rows of `width` floats.
+    fn new(width: usize) -> Self {
+        let rows_per_chunk = (CHUNK_FLOATS / width.max(1)).max(1);
+        Self { width, rows_per_chunk, chunks: Vec::new() }
+    }
+
+    fn push(&mut self, row: &[f64]) {
+        let full = self.rows_per_chunk * self.width;
+        match self.chunks.last_mut() {
+            // Of what few rows take nothing is spare.
+            Some(chunk) if chunk.len() < full => chunk.extend_from_slice(row),
+            Some(_) => {
+                let mut chunk = Vec::with_capacity(full);
+                chunk.extend_from_slice(row);
+                self.chunks.push(chunk);
+            }
+            None => self.chunks.push(row.to_vec()),
+        }
+    }
+
+    #[inline]
+    fn row(&self, index: usize) -> &[f64] {
+        let (chunk, at) = (index / self.rows_per_chunk, index % self.rows_per_chunk);
+        &self.chunks[chunk][at * self.width..][..self.width]
+    }
+
+    #[inline]
+    fn row_mut(&mut self, index: usize) -> &mut [f64] {
+        let (chunk, at) = (index / self.rows_per_chunk, index % self.rows_per_chunk);
+        &mut self.chunks[chunk][at * self.width..][..self.width]
+    }
+
+    /// Gives back the memory of the rows up to `index`, as far as they fill chunks.
+    fn drop_up_to(&mut self, index: usize) {
+        if (index + 1).is_multiple_of(self.rows_per_chunk) {
+            self.chunks[index / self.rows_per_chunk] = Vec::new();
+        }
+    }
+}
+
 /// Rows of equal width, held in memory.
 #[derive(Debug)]
 pub(super) struct Block {
-    width: usize,
     series: Vec<Series>,
-    values: Vec<f64>,
+    values: Chunks,
     /// Of those rows that have any.
     histograms: HashMap<usize, Histograms>,
     charge: Charge,
@@ -92,8 +143,8 @@ impl Block {
     /// [`QueryFailure`] when the budget of `context` is used up.
     pub(super) fn new(width: usize, context: &QueryContext) -> Result<Self, QueryFailure> {
         let charge = context.budget.charge(0)?;
-        let (series, values, histograms) = (Vec::new(), Vec::new(), HashMap::new());
-        Ok(Self { width, series, values, histograms, charge })
+        let (series, values, histograms) = (Vec::new(), Chunks::new(width), HashMap::new());
+        Ok(Self { series, values, histograms, charge })
     }
 
     /// Adds a row.
@@ -101,7 +152,7 @@ impl Block {
     /// # Errors
     /// [`QueryFailure::OverBudget`]
     pub(super) fn push(&mut self, series: Series, row: Row<'_>) -> Result<(), QueryFailure> {
-        debug_assert_eq!(row.values.len(), self.width, "rows are of equal width");
+        debug_assert_eq!(row.values.len(), self.width(), "rows are of equal width");
         let bytes = size_of_val(&*row.values)
             + size_of::<Series>()
             + series.labels.packed_bytes()
@@ -111,7 +162,7 @@ impl Block {
             self.histograms.insert(self.series.len(), row.histograms);
         }
         self.series.push(series);
-        self.values.extend_from_slice(row.values);
+        self.values.push(row.values);
         Ok(())
     }
 
@@ -127,7 +178,7 @@ impl Block {
 
     /// Steps per row.
     pub(super) const fn width(&self) -> usize {
-        self.width
+        self.values.width
     }
 
     /// Whose row `index` is.
@@ -138,7 +189,7 @@ impl Block {
     /// Row `index`.
     pub(super) fn row(&self, index: usize) -> RowRef<'_> {
         RowRef {
-            values: &self.values[index * self.width..][..self.width],
+            values: self.values.row(index),
             histograms: self.histograms.get(&index).unwrap_or(Histograms::NONE),
         }
     }
@@ -146,17 +197,17 @@ impl Block {
     /// Row `index`, to be handed on: its histograms are taken out.
     pub(super) fn take_row(&mut self, index: usize) -> Row<'_> {
         let histograms = self.histograms.remove(&index).unwrap_or_default();
-        Row { values: &mut self.values[index * self.width..][..self.width], histograms }
+        Row { values: self.values.row_mut(index), histograms }
     }
 
     /// The floats of row `index`, to be changed.
     pub(super) fn values_mut(&mut self, index: usize) -> &mut [f64] {
-        &mut self.values[index * self.width..][..self.width]
+        self.values.row_mut(index)
     }
 
     /// Puts what `row` has at `step` there in row `index`.
     pub(super) fn set(&mut self, index: usize, step: usize, row: RowRef<'_>) {
-        self.values[index * self.width + step] = row.values[step];
+        self.values.row_mut(index)[step] = row.values[step];
         if let Some(histogram) = row.histograms.get(step) {
             self.set_histogram(index, step, Arc::clone(histogram));
         }
@@ -169,7 +220,7 @@ impl Block {
         step: usize,
         histogram: Arc<FloatHistogram>,
     ) {
-        self.histograms.entry(index).or_default().set(step, self.width, histogram);
+        self.histograms.entry(index).or_default().set(step, self.values.width, histogram);
     }
 
     /// All rows in order.
@@ -184,13 +235,15 @@ impl Block {
     pub(super) fn stream(mut self, sink: &mut Sink<'_>) -> Result<(), QueryFailure> {
         for (index, series) in std::mem::take(&mut self.series).into_iter().enumerate() {
             sink(series, self.take_row(index))?;
+            self.values.drop_up_to(index);
         }
         Ok(())
     }
 
     /// Puts the rows that `order` lists into that order, and drops the others.
     pub(super) fn reorder(&mut self, order: &[usize]) {
-        let values = order.iter().flat_map(|&index| self.row(index).values).copied().collect();
+        let mut values = Chunks::new(self.width());
+        order.iter().for_each(|&index| values.push(self.values.row(index)));
         self.series = order.iter().map(|&index| self.series[index].clone()).collect();
         self.values = values;
         let histograms = &mut self.histograms;
@@ -202,7 +255,8 @@ impl Block {
     /// Number of samples.
     pub(super) fn samples(&self) -> u64 {
         let weights: u64 = self.histograms.values().map(Histograms::extra_samples).sum();
-        count_present(&self.values) as u64 + weights
+        let present: usize = self.values.chunks.iter().map(|chunk| count_present(chunk)).sum();
+        present as u64 + weights
     }
 }
 
@@ -283,6 +337,32 @@ mod tests {
         let one = std::hint::black_box(1.0);
         assert!(is_absent(ABSENT));
         assert!(is_present(ABSENT + one) && is_present(ABSENT * one) && is_present(one - ABSENT));
+    }
+
+    #[test]
+    fn rows_stay_where_they_are() {
+        for width in [1, 3, CHUNK_FLOATS - 1, CHUNK_FLOATS, CHUNK_FLOATS + 1] {
+            let mut block = Block::new(width, &QueryContext::unbounded()).unwrap();
+            let count = 3 * CHUNK_FLOATS / width + 3;
+            let value = |row: usize, step: usize| (row * width + step) as f64;
+            for row in 0..count {
+                let mut values: Vec<f64> = (0..width).map(|step| value(row, step)).collect();
+                block.push(series("a"), Row::of(&mut values)).unwrap();
+            }
+            block.values_mut(1)[0] = -1.0;
+            assert_eq!((block.len(), block.samples()), (count, (count * width) as u64));
+            let mut seen = 0;
+            block
+                .stream(&mut |_, row| {
+                    let first = if seen == 1 { -1.0 } else { value(seen, 0) };
+                    assert_eq!((row.values.len(), row.values[0]), (width, first));
+                    assert!(width == 1 || row.values[width - 1] == value(seen, width - 1));
+                    seen += 1;
+                    Ok(())
+                })
+                .unwrap();
+            assert_eq!(seen, count);
+        }
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl KahanMean {
         Self { state: KahanSum::new(first), count: 1.0, incremental: false }
     }
 
+    /// The rounded sum so far, or mean.
+    pub(super) const fn sum(&self) -> f64 {
+        self.state.sum
+    }
+
     /// Takes `value` into account.
     #[inline]
     pub(super) fn add(&mut self, value: f64) {

@@ -3,6 +3,7 @@
 //! The group of a series is found once. Aggregations that fold samples into a number take each row as it comes and hold groups × steps; samples
 //! are added in the order in which series come, since floating-point sums depend on it. Those that choose among series ([`pick`]) hold all rows.
 
+mod cells;
 mod pick;
 mod sums;
 mod values;
@@ -11,6 +12,7 @@ use std::collections::HashMap;
 
 use model::{Charge, Labels, METRIC_NAME};
 
+use self::cells::{Cell, Cells, occupied};
 use super::annotations::Annotation;
 use super::block::{ABSENT, Series, Sink, entry_bytes, is_present};
 use super::evaluator::Evaluator;
@@ -146,61 +148,26 @@ impl Groups {
     }
 }
 
-/// One cell for each group and step.
-struct Cells<A> {
-    groups: Groups,
-    cells: Vec<Option<A>>,
-    width: usize,
-    charge: Charge,
-}
-
-impl<A> Cells<A> {
-    fn new(evaluator: &Evaluator<'_>, steps: Steps) -> Result<Self, QueryFailure> {
-        let charge = evaluator.context.budget.charge(0)?;
-        Ok(Self { groups: Groups::default(), cells: Vec::new(), width: steps.count, charge })
-    }
-
-    /// The cells of the group of `series`.
-    fn row(
-        &mut self,
-        series: &Series,
-        grouping: &Grouping<'_>,
-    ) -> Result<&mut [Option<A>], QueryFailure> {
-        let group = self.groups.of(series, grouping, &mut self.charge)?;
-        self.row_of(group)
-    }
-
-    /// The cells of a group, which may be new.
-    fn row_of(&mut self, group: usize) -> Result<&mut [Option<A>], QueryFailure> {
-        let start = group * self.width;
-        if start == self.cells.len() {
-            self.charge.grow(self.width * size_of::<Option<A>>())?;
-            self.cells.resize_with(start + self.width, || None);
+/// Hands groups to `sink`.
+fn hand_on<C: Cell>(
+    evaluator: &Evaluator<'_>,
+    cells: Cells<C>,
+    steps: Steps,
+    sink: &mut Sink<'_>,
+    mut value: impl FnMut(&mut C, usize) -> f64,
+) -> Result<(), QueryFailure> {
+    let mut out = evaluator.empty_row(steps)?;
+    for (series, mut cells) in cells.into_groups() {
+        out.fill(ABSENT);
+        for (step, cell) in cells.iter_mut().filter(|(_, cell)| !cell.is_none()) {
+            out[step] = value(cell, step);
         }
-        Ok(&mut self.cells[start..][..self.width])
-    }
-
-    /// Hands the groups to `sink`.
-    fn finish(
-        mut self,
-        evaluator: &Evaluator<'_>,
-        steps: Steps,
-        sink: &mut Sink<'_>,
-        mut value: impl FnMut(&mut A, usize) -> f64,
-    ) -> Result<(), QueryFailure> {
-        let mut out = evaluator.empty_row(steps)?;
-        for (series, cells) in self.groups.series.into_iter().zip(self.cells.chunks_mut(self.width))
-        {
-            for (step, (out, cell)) in out.iter_mut().zip(cells).enumerate() {
-                *out = cell.as_mut().map_or(ABSENT, |cell| value(cell, step));
-            }
-            let row = Row::of(&mut out);
-            if evaluator.hold_row(row.view())? > 0 {
-                sink(series, row)?;
-            }
+        let row = Row::of(&mut out);
+        if evaluator.hold_row(row.view())? > 0 {
+            sink(series, row)?;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// Leaves out the histograms of a row, for aggregations that have no meaning for them.
@@ -222,15 +189,17 @@ fn fold<A>(
     add: impl Fn(&mut A, f64),
     value: impl Fn(&mut A) -> f64,
 ) -> Result<(), QueryFailure> {
-    let mut cells = Cells::new(evaluator, steps)?;
+    let mut cells: Cells<Option<A>> = Cells::new(evaluator, steps)?;
     let before = evaluator.samples.held();
     let counts = matches!(aggregation.op, AggregateOp::Count | AggregateOp::Group);
     evaluator.stream(&aggregation.input, steps, &mut |series, mut row| {
         if !counts {
             ignore_histograms(evaluator, aggregation, &mut row);
         }
-        let cells = cells.row(&series, &aggregation.grouping)?;
-        for (cell, &v) in cells.iter_mut().zip(&*row.values) {
+        let group = cells.groups.of(&series, &aggregation.grouping, &mut cells.charge)?;
+        let steps = occupied(row.values);
+        let cells = cells.at(group, steps.clone())?;
+        for (cell, &v) in cells.iter_mut().zip(&row.values[steps]) {
             if is_present(v) {
                 match cell {
                     Some(so_far) => add(so_far, v),
@@ -241,7 +210,7 @@ fn fold<A>(
         Ok(())
     })?;
     evaluator.samples.release_to(before, 0);
-    cells.finish(evaluator, steps, sink, |cell, _| value(cell))
+    hand_on(evaluator, cells, steps, sink, |cell, _| cell.as_mut().map_or(ABSENT, &value))
 }
 
 /// The parameter at all steps.
@@ -283,14 +252,16 @@ fn stream_quantile(
     if min < 0.0 {
         remark(min);
     }
-    let mut cells: Cells<Vec<f64>> = Cells::new(evaluator, steps)?;
+    let mut cells: Cells<Option<Vec<f64>>> = Cells::new(evaluator, steps)?;
     let mut held = evaluator.context.budget.charge(0)?;
     let before = evaluator.samples.held();
     evaluator.stream(&aggregation.input, steps, &mut |series, mut row| {
         ignore_histograms(evaluator, aggregation, &mut row);
         held.grow(size_of_val(&*row.values))?;
-        let cells = cells.row(&series, &aggregation.grouping)?;
-        for (cell, &v) in cells.iter_mut().zip(&*row.values) {
+        let group = cells.groups.of(&series, &aggregation.grouping, &mut cells.charge)?;
+        let steps = occupied(row.values);
+        let cells = cells.at(group, steps.clone())?;
+        for (cell, &v) in cells.iter_mut().zip(&row.values[steps]) {
             if is_present(v) {
                 cell.get_or_insert_default().push(v);
             }
@@ -298,7 +269,9 @@ fn stream_quantile(
         Ok(())
     })?;
     evaluator.samples.release_to(before, 0);
-    cells.finish(evaluator, steps, sink, |values, step| quantile(q.at(step), values))
+    hand_on(evaluator, cells, steps, sink, |values, step| {
+        quantile(q.at(step), values.get_or_insert_default())
+    })
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use std::collections::btree_map::Entry;
 
 use model::{Charge, CounterReset, FloatHistogram};
 
-use super::Cells;
+use super::cells::{Cell, Cells, occupied};
 use crate::eval::annotations::{Annotation, Operation};
-use crate::eval::block::{ABSENT, Sink, is_present};
+use crate::eval::block::{ABSENT, Sink, is_absent, is_present};
 use crate::eval::evaluator::Evaluator;
 use crate::eval::failure::QueryFailure;
 use crate::eval::histogram_mean::HistogramMean;
@@ -20,7 +20,7 @@ use crate::eval::row::{Histograms, Row, RowRef, put};
 use crate::eval::steps::Steps;
 
 /// A sum or a mean of floats in the making, and what it is for histograms.
-pub(super) trait Total: Copy {
+pub(super) trait Total: Cell + Copy {
     /// Of histograms.
     const IS_MEAN: bool;
     /// Of one value.
@@ -29,6 +29,23 @@ pub(super) trait Total: Copy {
     fn add(&mut self, v: f64);
     /// The result.
     fn total(self) -> f64;
+}
+
+impl Cell for KahanSum {
+    /// No arithmetic gives this.
+    const NONE: Self = Self::new(ABSENT);
+
+    fn is_none(&self) -> bool {
+        is_absent(self.sum)
+    }
+}
+
+impl Cell for KahanMean {
+    const NONE: Self = Self::new(ABSENT);
+
+    fn is_none(&self) -> bool {
+        is_absent(self.sum())
+    }
 }
 
 impl Total for KahanSum {
@@ -88,14 +105,16 @@ pub(super) fn stream<T: Total>(
     let before = evaluator.samples.held();
     evaluator.stream(&aggregation.input, steps, &mut |series, row| {
         let group = cells.groups.of(&series, &aggregation.grouping, &mut cells.charge)?;
-        let row_cells = cells.row_of(group)?;
         let mixed = !row.histograms.is_empty()
             || (!beside.is_empty() && beside.range((group, 0)..(group + 1, 0)).next().is_some());
         if mixed {
             let metric = series.labels.metric_name();
+            let row_cells = cells.at(group, 0..steps.count)?;
             return adder.add(group, metric, row.view(), row_cells, &mut beside);
         }
-        for (cell, &v) in row_cells.iter_mut().zip(&*row.values) {
+        let occupied = occupied(row.values);
+        let row_cells = cells.at(group, occupied.clone())?;
+        for (cell, &v) in row_cells.iter_mut().zip(&row.values[occupied]) {
             if is_present(v) {
                 add_float(cell, v);
             }
@@ -106,10 +125,11 @@ pub(super) fn stream<T: Total>(
     finish(evaluator, aggregation, cells, beside, steps, sink)
 }
 
-fn add_float<T: Total>(cell: &mut Option<T>, v: f64) {
-    match cell {
-        Some(so_far) => so_far.add(v),
-        None => *cell = Some(T::new(v)),
+fn add_float<T: Total>(cell: &mut T, v: f64) {
+    if cell.is_none() {
+        *cell = T::new(v);
+    } else {
+        cell.add(v);
     }
 }
 
@@ -128,7 +148,7 @@ impl Adder<'_> {
         group: usize,
         metric: &str,
         row: RowRef<'_>,
-        cells: &mut [Option<T>],
+        cells: &mut [T],
         beside: &mut Beside,
     ) -> Result<(), QueryFailure> {
         for (step, cell) in cells.iter_mut().enumerate() {
@@ -195,16 +215,16 @@ fn finish<T: Total>(
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
     let mut out = evaluator.empty_row(steps)?;
-    let Cells { groups, cells, width, .. } = cells;
     let remark = |annotation| evaluator.annotate(&annotation, aggregation.input_span);
-    for (group, (series, cells)) in groups.series.into_iter().zip(cells.chunks(width)).enumerate() {
-        for (out, cell) in out.iter_mut().zip(cells) {
-            *out = cell.map_or(ABSENT, T::total);
+    for (group, (series, mut cells)) in cells.into_groups().enumerate() {
+        out.fill(ABSENT);
+        for (step, cell) in cells.iter_mut().filter(|(_, cell)| !cell.is_none()) {
+            out[step] = cell.total();
         }
         let mut histograms = Histograms::default();
         let later = beside.split_off(&(group + 1, 0));
         for ((_, step), mixed) in std::mem::replace(&mut beside, later) {
-            if cells[step].is_some() {
+            if cells.get(step).is_some_and(|cell| !cell.is_none()) {
                 remark(Annotation::MixedInAggregation);
                 put(&mut out, &mut histograms, step, None);
                 continue;
