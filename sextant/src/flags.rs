@@ -173,6 +173,15 @@ pub(crate) struct QueryFlags {
         env = "SEXTANT_QUERY_MAX_CONCURRENCY"
     )]
     pub(crate) max_concurrency: usize,
+    /// Threads that large queries are split over, besides the one that each query has: one fewer than this, shared by all
+    /// queries. As many as the machine or control group has processors, if not given
+    #[arg(
+        long = "query.parallelism",
+        value_name = "N",
+        value_parser = positive_number,
+        env = "SEXTANT_QUERY_PARALLELISM"
+    )]
+    pub(crate) parallelism: Option<usize>,
     /// Samples that one query may hold in memory
     #[arg(
         long = "query.max-samples",
@@ -332,6 +341,7 @@ mod tests {
         assert_eq!(server.daemon.query.timeout, Duration::from_secs(120));
         assert_eq!(server.daemon.query.max_samples, 50_000_000);
         assert_eq!(server.daemon.query.max_concurrency, 20);
+        assert_eq!(server.daemon.query.parallelism, None);
         assert_eq!(server.daemon.query.lookback_delta, Duration::from_secs(300));
         assert_eq!(server.daemon.web.listen_address, "127.0.0.1:9090");
     }
@@ -359,6 +369,7 @@ mod tests {
             "--query.timeout=0s",
             "--query.timeout=5",
             "--query.max-concurrency=0",
+            "--query.parallelism=0",
             "--query.max-samples=-1",
             "--query.max-bytes=5",
             "--query.max-bytes=-1GB",

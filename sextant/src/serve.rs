@@ -1,6 +1,7 @@
 //! Runs a server with what the flags say.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +93,9 @@ fn config(setup: Setup<'_>) -> server::Config {
         timeout: query.timeout,
         concurrency_max: query.max_concurrency,
         samples_max: query.max_samples,
+        parallelism: query
+            .parallelism
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get)),
         ..EngineOptions::default()
     };
     features.apply(&mut engine);
