@@ -39,7 +39,7 @@ enum TsdbCommand {
     Dump(DumpFlags),
     /// Read everything in a store and list what is damaged; exit code 1 if anything is
     Verify(VerifyFlags),
-    /// Write blocks from an OpenMetrics text with timestamps. A running server sees them after a restart
+    /// Write blocks from an OpenMetrics text with timestamps. A running server sees them within a minute
     Import(ImportFlags),
     /// The same under promtool's name
     #[command(subcommand, hide = true)]

@@ -16,6 +16,13 @@ use crate::block::{Access, Block, CREATION_SUFFIX, DELETION_SUFFIX};
 use crate::disk::{Disk, exists};
 use crate::metrics::Metrics;
 
+/// The names of all folders in `dir` that are named as blocks are.
+pub(super) fn block_names(disk: &dyn Disk, dir: &Path) -> Result<HashSet<Ulid>, OpenError> {
+    let listed = disk.list(dir).map_err(failed(dir))?;
+    let dirs = listed.into_iter().filter(|entry| entry.is_dir);
+    Ok(dirs.filter_map(|entry| Ulid::from_string(&entry.name).ok()).collect())
+}
+
 /// Opens all blocks in `dir` that can be opened, and removes what was left unfinished if that is allowed.
 pub(super) fn load_blocks(
     disk: &dyn Disk,
@@ -67,7 +74,7 @@ pub(super) fn load_blocks(
 }
 
 /// A block that cannot be opened.
-struct Broken {
+pub(super) struct Broken {
     /// The span of its samples, if that could be read.
     range: Option<TimeRange>,
     reason: String,
@@ -76,6 +83,11 @@ struct Broken {
 }
 
 impl Broken {
+    /// Why.
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
+    }
+
     fn left_out(&self, path: &Path) -> LeftOut {
         let warning = format!("block {} is left out: {}", path.display(), self.reason);
         LeftOut { range: self.range, warning, is_aside: false }
@@ -118,7 +130,8 @@ fn obsolete_blocks(loaded: &[Arc<Block>]) -> HashSet<Ulid> {
     parents.map(|parent| parent.ulid).chain(deletable.map(|block| block.meta.ulid)).collect()
 }
 
-fn open_block(disk: &dyn Disk, path: &Path, may_write: bool) -> Result<Block, Broken> {
+/// Opens the block in `path`.
+pub(super) fn open_block(disk: &dyn Disk, path: &Path, may_write: bool) -> Result<Block, Broken> {
     let meta = Meta::read(disk, path).map_err(|error| Broken {
         range: None,
         reason: format!("meta.json: {error}"),

@@ -19,7 +19,7 @@ mod statistics;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use model::{Clock, TimeRange};
 use parking_lot::{Mutex, RwLock};
+use ulid::Ulid;
 
 use crate::block::Block;
 use crate::disk::{DirLock, Disk};
@@ -142,6 +143,10 @@ struct Upkeep {
     snapshot: Option<snapshot::Taken>,
     /// The first segment of the log that was written since the start.
     first_segment: u32,
+    /// Folders of blocks that were there at the start, whatever became of them.
+    found_at_start: HashSet<Ulid>,
+    /// Blocks that came later and could not be opened yet.
+    not_opened: HashSet<Ulid>,
 }
 
 /// The log could not be made durable.

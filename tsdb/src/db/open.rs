@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use telemetry::Registry;
 
 use super::append::Writer;
-use super::load::load_blocks;
+use super::load::{block_names, load_blocks};
 use super::replay::{Counts, Replay, ReplayProgress, Supplemented};
 use super::{Blocks, Db, Retention, Upkeep, snapshot};
 use crate::disk::{Disk, create_dir_durably};
@@ -139,6 +139,7 @@ impl Db {
 impl Opening<'_> {
     fn run(self) -> Result<Db, OpenError> {
         let disk = self.disk.as_ref();
+        let found_at_start = block_names(disk, self.path)?;
         let blocks = load_blocks(disk, self.path, &self.metrics, self.may_write)?;
         let started = Instant::now();
         let filled = self.fill(&blocks)?;
@@ -146,6 +147,7 @@ impl Opening<'_> {
         self.metrics.replay_seconds.set(started.elapsed().as_secs_f64());
         let mut upkeep = upkeep_after(aliases, retired, &mut head, next_segments[0]);
         upkeep.unread_segments = unread_segments;
+        upkeep.found_at_start = found_at_start;
         let [wal, wbl] =
             [(WAL_DIR, next_segments[0]), (WBL_DIR, next_segments[1])].map(|(name, next)| {
                 Wal::new(

@@ -1,5 +1,6 @@
 //! Maintenance: the head is cut into blocks, the log shortened, old blocks deleted.
 
+mod adopt;
 mod compact;
 mod cut;
 mod retention;
@@ -24,6 +25,8 @@ use crate::wal::checkpoint::{Keep, Request, checkpoint};
 pub struct Maintenance {
     /// Blocks that were cut from the head.
     pub blocks_cut: u32,
+    /// Blocks that others had put into the folder.
+    pub blocks_adopted: u32,
     /// Blocks that were made of others, or of one without what was deleted from it.
     pub blocks_merged: u32,
     /// Blocks that were deleted because they are older than the retention, or there is no room for them.
@@ -87,6 +90,7 @@ impl Db {
         if self.is_read_only() || self.is_stopping() {
             return Ok(done);
         }
+        done.blocks_adopted = self.adopt_blocks(&mut upkeep);
         self.head.write().chunks.flush();
         self.drop_late(&mut upkeep);
         self.write_late_chunks()?;

@@ -106,6 +106,39 @@ fn a_snapshot_is_a_store_of_its_own() {
 }
 
 #[test]
+fn a_block_that_is_put_into_the_folder_is_read_from_the_next_round_on() {
+    let disk = MemDisk::new();
+    let db = open(&disk);
+    run(&db, 2, 10 * HOUR, 11 * HOUR);
+    let late = expected(2, [HOUR, HOUR + MINUTE]);
+    // Made elsewhere and moved here, at first without one of its files.
+    let mut builder = crate::tools::BlockBuilder::new(2 * HOUR);
+    for i in 0..2 {
+        builder.add(&labels(i), HOUR, value(i, HOUR));
+        builder.add(&labels(i), HOUR + MINUTE, value(i, HOUR + MINUTE));
+    }
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    disk.create_dir_all(Path::new("/made")).unwrap();
+    let ulid = ulid::Ulid::from(7_u128);
+    builder.write(&shared, Path::new("/made"), |_| ulid).unwrap();
+    let (made, dir) =
+        (Path::new("/made").join(ulid.to_string()), Path::new("/data").join(ulid.to_string()));
+    disk.rename(&made.join("index"), Path::new("/made/index")).unwrap();
+    disk.rename(&made, &dir).unwrap();
+    assert_eq!(db.maintain().unwrap().blocks_adopted, 0);
+    disk.rename(Path::new("/made/index"), &dir.join("index")).unwrap();
+    assert_eq!(content_of(&db, &[], TimeRange::new(0, 2 * HOUR)), Content::new());
+    assert_eq!(db.maintain().unwrap().blocks_adopted, 1);
+    assert_eq!(content_of(&db, &[], TimeRange::new(0, 2 * HOUR)), late);
+    assert_eq!(db.maintain().unwrap().blocks_adopted, 0);
+    // What is done with blocks is done with it too.
+    db.delete_series(&[vec![Matcher::equal("i", "0")]], TimeRange::new(0, 2 * HOUR)).unwrap();
+    db.clean_tombstones().unwrap();
+    assert_eq!(db.maintain().unwrap().blocks_adopted, 0);
+    assert_eq!(content_of(&db, &[], TimeRange::new(0, 2 * HOUR)).len(), 1);
+}
+
+#[test]
 fn blocks_are_deleted_by_age_and_by_size() {
     let disk = MemDisk::new();
     let db = open(&disk);
