@@ -73,6 +73,10 @@ impl Queries {
         let slot = slot
             .map_err(|_| ApiError::new(ErrorType::Timeout, "query timed out in query queue"))?
             .map_err(|_| ApiError::new(ErrorType::Internal, "the server is stopping"))?;
+        if Instant::now() >= deadline {
+            // However quick it would be: a client that gives no time gets no answer, as in Prometheus.
+            return Err(ApiError::new(ErrorType::Timeout, "query timed out in query execution"));
+        }
         let cancellation = Cancellation::new();
         let _gone = CancelOnDrop(cancellation.clone());
         let budget = self.bytes.child(self.query_bytes_max);
@@ -135,6 +139,14 @@ mod tests {
         let run = queries.run(Some(Duration::ZERO), |_| Ok::<(), ApiError>(()));
         let error = run.await.unwrap_err();
         assert_eq!(error, ApiError::new(ErrorType::Timeout, "query timed out in query queue"));
+    }
+
+    #[tokio::test]
+    async fn a_query_without_time_does_not_run() {
+        let queries = queries();
+        let run = queries.run(Some(Duration::ZERO), |_| Ok::<(), ApiError>(()));
+        let error = ApiError::new(ErrorType::Timeout, "query timed out in query execution");
+        assert_eq!(run.await, Err(error));
     }
 
     #[tokio::test]

@@ -56,7 +56,7 @@ async fn change_by_get() -> Response {
 }
 
 const LIFECYCLE_DISABLED: (StatusCode, &str) =
-    (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n");
+    (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.");
 
 async fn quit(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
     if server.reload_requests.is_none() {

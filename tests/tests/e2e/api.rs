@@ -5,7 +5,10 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
+use tests::conformance::program;
 use tests::harness::{Sextant, free_port, post_form, wait_for};
+
+use super::peers::Prometheus;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -129,7 +132,7 @@ fn every_endpoint_answers_in_the_envelope() {
     let answer = post_form(server.port, "/api/v1/label/job/values", &[]).unwrap();
     assert_eq!(answer.status, 405);
     let answer = post_form(server.port, "/-/reload", &[]).unwrap();
-    assert_eq!((answer.status, answer.body.as_str()), (403, "Lifecycle API is not enabled.\n"));
+    assert_eq!((answer.status, answer.body.as_str()), (403, "Lifecycle API is not enabled."));
     for (path, part) in [
         ("/", "/api/v1/query"),
         ("/metrics", "\nprometheus_tsdb_head_series "),
@@ -254,4 +257,57 @@ fn a_query_ends_when_its_client_goes_away() {
     wait_for("the query", LIMIT, || running(1));
     drop(client);
     wait_for("the end of the query", LIMIT, || running(0));
+}
+
+/// Expressions of all kinds, short ones and such as do not fit on a line. Numbers are small: how large ones are printed changed with 3.0.
+fn expressions() -> Vec<String> {
+    const PARTS: [&str; 14] = [
+        "a",
+        "1 - -2",
+        "{__name__=~\"a.*\",b!=\"c\"} offset -5m",
+        "rate(container_cpu_usage_seconds_total{container!=\"\",namespace=\"default\"}[5m])",
+        "sum without (instance) (rate(http_request_duration_seconds_bucket[5m] @ end() offset 1h))",
+        "max_over_time((a + b)[1h:5m] @ 1435781430.781 offset 30m)",
+        "max_over_time(sum by (namespace, pod, container) (rate(container_cpu_usage_seconds_total[5m]))[1h:])",
+        "topk(3, kube_pod_container_status_restarts_total{namespace=~\"kube-.*\"}) by (namespace, pod, container)",
+        "count_values(\"version\", build_info)",
+        "histogram_quantile(0.99, sum by (le) (rate(apiserver_request_duration_seconds_bucket{verb=\"GET\"}[5m])))",
+        "(((a_name_that_is_long_enough_to_fill_a_line_once_it_is_repeated and another_name_that_is_long_too)))",
+        "label_replace(up{job=\"api\"}, \"instance\", \"$1\", \"instance\", \"(.*):.*\")",
+        "-(vector(time()) > bool 5)",
+        "absent(a) or vector(0)",
+    ];
+    let mut expressions: Vec<String> = PARTS.map(String::from).into();
+    for a in PARTS {
+        for b in PARTS {
+            expressions.push(format!("{a} / on (namespace, pod) group_left (node) {b}"));
+            expressions.push(format!("{b} + ignoring (instance) {a} unless {b} == bool ({a})"));
+            expressions.push(format!("avg by (node) (({a} or {b}) * 2 ^ 3 - {b})"));
+            expressions.push(format!("clamp(-({a}), 0, scalar({b}))"));
+        }
+    }
+    expressions
+}
+
+#[test]
+fn expressions_are_formatted_as_by_prometheus() {
+    let Some(prometheus) = program("prometheus", "PROMETHEUS_DEBIAN") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let server = start_with(folder.path(), &[]);
+    let peer = Prometheus::start(&prometheus, folder.path());
+    let (mut accepted, mut several_lines) = (0, 0);
+    for query in expressions() {
+        let [ours, theirs] = [server.port, peer.port].map(|port| {
+            let answer = post_form(port, "/api/v1/format_query", &[("query", &query)]).unwrap();
+            (answer.status, answer.json())
+        });
+        assert_eq!(ours.0, theirs.0, "{query}: {}, {}", ours.1, theirs.1);
+        if ours.0 == 200 {
+            assert_eq!(ours.1, theirs.1, "{query}");
+            accepted += 1;
+            let text = ours.1["data"].as_str().unwrap_or_default();
+            several_lines += usize::from(text.contains('\n'));
+        }
+    }
+    assert!(accepted > 400 && several_lines > 300, "{accepted}, {several_lines}");
 }
