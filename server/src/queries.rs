@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::{Budget, Cancellation, QueryContext};
+use telemetry::{IntCounterVec, IntGauge, Opts, Registry, register};
 use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 
@@ -18,7 +19,14 @@ pub(crate) struct Queries {
     bytes: Budget,
     /// Of one; [`u64::MAX`] where that of all is the one that binds.
     query_bytes_max: u64,
+    bytes_held: IntGauge,
+    /// By the flag that says how many are allowed.
+    over_budget: IntCounterVec,
 }
+
+/// The flags that bound bytes.
+const QUERY_FLAG: &str = "query.max-bytes";
+const TOTAL_FLAG: &str = "query.max-total-bytes";
 
 /// What bounds queries.
 #[derive(Clone, Copy, Debug)]
@@ -43,14 +51,36 @@ pub(crate) struct Turn {
 }
 
 impl Queries {
-    /// A place for as many queries as `bounds` say.
-    pub(crate) fn new(bounds: QueryBounds) -> Self {
+    /// A place for as many queries as `bounds` say; its metrics are kept in `registry`.
+    pub(crate) fn new(bounds: QueryBounds, registry: &Registry) -> Self {
         let QueryBounds { concurrency_max, timeout, bytes_max, total_bytes_max } = bounds;
         let slots = Arc::new(Semaphore::new(concurrency_max.clamp(1, Semaphore::MAX_PERMITS)));
         let bound = |max: u64| if max == 0 { u64::MAX } else { max };
         let (one, all) = (bound(bytes_max), bound(total_bytes_max));
         let query_bytes_max = if one < all { one } else { u64::MAX };
-        Self { slots, timeout, bytes: Budget::new(all), query_bytes_max }
+        let bytes_held = register(
+            registry,
+            IntGauge::new("sextant_queries_bytes", "Bytes that queries hold now."),
+        );
+        let over_budget = register(
+            registry,
+            IntCounterVec::new(
+                Opts::new(
+                    "sextant_queries_over_budget_total",
+                    "Queries that failed because they or all together needed more bytes than the flag allows.",
+                ),
+                &["flag"],
+            ),
+        );
+        for flag in [QUERY_FLAG, TOTAL_FLAG] {
+            over_budget.with_label_values(&[flag]);
+        }
+        Self { slots, timeout, bytes: Budget::new(all), query_bytes_max, bytes_held, over_budget }
+    }
+
+    /// Brings the gauges up to date.
+    pub(crate) fn observe(&self) {
+        self.bytes_held.set(i64::try_from(self.bytes.bytes_used()).unwrap_or(i64::MAX));
     }
 
     /// Runs `query` when there is a free slot. `timeout` may shorten the configured one.
@@ -102,11 +132,12 @@ impl Queries {
     /// Names the bound that was reached, so that whoever runs the server knows which flag it is.
     fn over_budget(&self, needed: u64, allowed: u64) -> ApiError {
         let (who, flag) = if allowed == self.query_bytes_max {
-            ("the query needs", "--query.max-bytes")
+            ("the query needs", QUERY_FLAG)
         } else {
-            ("all queries together need", "--query.max-total-bytes")
+            ("all queries together need", TOTAL_FLAG)
         };
-        let message = format!("{who} {needed} bytes at a time, {allowed} are allowed by {flag}");
+        self.over_budget.with_label_values(&[flag]).inc();
+        let message = format!("{who} {needed} bytes at a time, {allowed} are allowed by --{flag}");
         ApiError::new(ErrorType::Execution, message)
     }
 }
@@ -129,7 +160,8 @@ mod tests {
 
     fn bounded(bytes_max: u64, total_bytes_max: u64) -> Queries {
         let timeout = Duration::from_secs(60);
-        Queries::new(QueryBounds { concurrency_max: 1, timeout, bytes_max, total_bytes_max })
+        let bounds = QueryBounds { concurrency_max: 1, timeout, bytes_max, total_bytes_max };
+        Queries::new(bounds, &Registry::new())
     }
 
     #[tokio::test]
@@ -207,6 +239,12 @@ mod tests {
             let expected = refused.map(|message| ApiError::new(ErrorType::Execution, message));
             assert_eq!(error, expected, "{bytes_max} {total_bytes_max} {elsewhere} {bytes}");
             assert_eq!(queries.bytes.bytes_used(), held.bytes());
+            queries.observe();
+            assert_eq!(queries.bytes_held.get(), i64::try_from(elsewhere).unwrap());
+            for (flag, message) in [(QUERY_FLAG, ONE), (TOTAL_FLAG, ALL)] {
+                let count = queries.over_budget.with_label_values(&[flag]).get();
+                assert_eq!(count, u64::from(refused == Some(message)), "{flag}");
+            }
         }
     }
 }

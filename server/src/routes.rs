@@ -32,6 +32,7 @@ pub(crate) fn router(server: &Arc<Server>, extra: Router) -> Router {
 }
 
 async fn own_metrics(State(server): State<Arc<Server>>) -> Response {
+    server.queries.observe();
     let mut text = Vec::with_capacity(32 << 10);
     telemetry::encode(&server.registry, &mut text);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -182,15 +182,16 @@ pub async fn run(
         type_and_unit_labels: config.type_and_unit_labels,
         clock: Arc::new(SystemClock),
     };
+    let bounds = QueryBounds {
+        concurrency_max: config.engine.concurrency_max,
+        timeout: config.engine.timeout,
+        bytes_max: config.query_bytes_max,
+        total_bytes_max,
+    };
     let server = Arc::new(Server {
         started: parts.clock.now(),
         clock: Arc::clone(&parts.clock),
-        queries: Queries::new(QueryBounds {
-            concurrency_max: config.engine.concurrency_max,
-            timeout: config.engine.timeout,
-            bytes_max: config.query_bytes_max,
-            total_bytes_max,
-        }),
+        queries: Queries::new(bounds, &config.registry),
         parse: config.engine.parse,
         engine: Arc::new(Engine::new(config.engine, &config.registry)),
         per_step_stats: config.per_step_stats,

@@ -48,18 +48,19 @@ fn server(clock: &Arc<ManualClock>, enable_admin_api: bool) -> Arc<Server> {
     );
     let mut config = config::Config::parse(&yaml, "test").unwrap();
     config.storage.retention = Some(storage::retention_of(&tsdb::Options::default()));
+    let bounds = QueryBounds {
+        concurrency_max: 2,
+        timeout: Duration::from_secs(60),
+        bytes_max: QUERY_BYTES_MAX,
+        total_bytes_max: 0,
+    };
     Arc::new(Server {
         clock: Arc::clone(clock) as Arc<dyn Clock>,
         started: NOW,
         engine: Arc::new(Engine::new(EngineOptions::default(), &registry)),
         parse: ParseOptions { binop_fill: true, ..ParseOptions::default() },
         per_step_stats: true,
-        queries: Queries::new(QueryBounds {
-            concurrency_max: 2,
-            timeout: Duration::from_secs(60),
-            bytes_max: QUERY_BYTES_MAX,
-            total_bytes_max: 0,
-        }),
+        queries: Queries::new(bounds, &registry),
         metrics: Metrics::new(&registry),
         registry,
         flags: vec![
