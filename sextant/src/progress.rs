@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use tsdb::ReplayProgress;
 
 /// How often the bar is drawn anew.
@@ -15,10 +15,16 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A bar for `total` steps of `what`; hidden where stderr is no terminal.
 pub(crate) fn bar(what: &str, total: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} [{wide_bar}] {pos}/{len} {eta}");
+    let style = ProgressStyle::with_template("{msg} [{wide_bar}] {pos}/{len}{left}");
     let bar = ProgressBar::new(total).with_message(String::from(what));
+    // Until the first step is done nobody knows how long the others take.
+    let left = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        if state.pos() > 0 {
+            let _ = write!(out, ", {} left", HumanDuration(state.eta()));
+        }
+    };
     match style {
-        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Ok(style) => bar.with_style(style.with_key("left", left).progress_chars("=> ")),
         Err(_) => bar,
     }
 }
