@@ -193,6 +193,8 @@ pub async fn run(
         clock: Arc::clone(&parts.clock),
         queries: Queries::new(bounds, &config.registry),
         parse: config.engine.parse,
+        delayed_name_removal: config.engine.delayed_name_removal,
+        type_and_unit_labels: config.type_and_unit_labels,
         engine: Arc::new(Engine::new(config.engine, &config.registry)),
         per_step_stats: config.per_step_stats,
         metrics: Metrics::new(&config.registry),

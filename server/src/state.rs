@@ -23,6 +23,10 @@ pub(crate) struct Server {
     pub(crate) engine: Arc<promql::Engine>,
     /// Which experimental parts of the language the engine allows.
     pub(crate) parse: promql::ParseOptions,
+    /// Whether the engine drops metric names when a query is done, not before.
+    pub(crate) delayed_name_removal: bool,
+    /// Whether series that are scraped get their type as a label.
+    pub(crate) type_and_unit_labels: bool,
     /// Whether `stats=all` counts the samples of each step.
     pub(crate) per_step_stats: bool,
     pub(crate) queries: Queries,

@@ -3,6 +3,7 @@
 mod admin;
 pub(crate) mod error;
 mod exemplars;
+mod features;
 mod json;
 mod labels;
 mod params;
@@ -26,7 +27,7 @@ use error::{ApiError, ErrorType};
 const TRUNCATED: &str = "results truncated due to limit";
 
 /// All endpoints that this server answers, with what each is for: the router and the front page are made from it.
-pub(crate) const ENDPOINTS: [(&str, &str); 22] = [
+pub(crate) const ENDPOINTS: [(&str, &str); 23] = [
     ("/api/v1/query?query=up", "evaluate an expression now"),
     ("/api/v1/query_range", "evaluate an expression over time"),
     ("/api/v1/series?match[]=up", "find series"),
@@ -39,6 +40,7 @@ pub(crate) const ENDPOINTS: [(&str, &str); 22] = [
     ("/api/v1/scrape_pools", "names of scrape jobs"),
     ("/api/v1/metadata", "types and help of metrics"),
     ("/api/v1/targets/metadata?limit=10", "the same, target by target"),
+    ("/api/v1/features", "what it can do"),
     ("/api/v1/status/buildinfo", "what is running"),
     ("/api/v1/status/runtimeinfo", "how it is doing"),
     ("/api/v1/status/flags", "how it was started"),
@@ -69,6 +71,7 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/rules", get(targets::no_rules))
         .route("/alerts", get(targets::no_alerts))
         .route("/alertmanagers", get(targets::no_alertmanagers))
+        .route("/features", get(features::features))
         .route("/status/buildinfo", get(status::build))
         .route("/status/runtimeinfo", get(status::runtime))
         .route("/status/flags", get(status::flags))
