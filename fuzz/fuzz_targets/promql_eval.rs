@@ -103,11 +103,13 @@ fn range(query: &str, t: i64, step: i64) -> Result<Answer, QueryFailure> {
     Ok(answer(&result.value))
 }
 
-/// Whether the query asks for the bounds or the step of its evaluation, or for some of several equals: which, the order of series decides, which over
-/// several steps is another (in Prometheus that of a map).
+/// Whether the query asks for the bounds or the step of its evaluation, or depends on the order of series, which over several steps is another (in
+/// Prometheus that of a map): takes some of several equals, or adds floats up.
 fn may_differ_over_time(query: &str) -> bool {
     let names = ["start()", "end()", "step()", "range()", "topk", "bottomk", "limitk"];
-    names.iter().any(|name| query.contains(name))
+    let sums = ["sum", "avg", "stddev", "stdvar"];
+    let adds = |name: &str| [" ", "("].iter().any(|next| query.contains(&format!("{name}{next}")));
+    names.iter().any(|name| query.contains(name)) || sums.into_iter().any(adds)
 }
 
 fn check(query: &str, t: i64, step: i64) {
@@ -145,13 +147,30 @@ fuzz_target!(|input: &[u8]| {
         }
         return;
     }
-    let rest = input.get(1..).unwrap_or_default();
-    // Choice by choice, or all of them from few bytes.
-    let query = if input.first().is_some_and(|first| first % 2 == 0) {
-        Grammar::new(Dialect::All, &mut FromBytes::new(rest)).query()
-    } else {
-        let seed = rest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte));
-        Grammar::new(Dialect::All, &mut Seeded::new(seed)).query()
+    let Some((&first, rest)) = input.split_first() else { return };
+    // Choice by choice, all of them from few bytes, or those with changes that may make it no query any more.
+    let (seed, changes) = rest.split_at(rest.len().min(4));
+    let seed = seed.iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+    let text = match first % 3 {
+        0 => Grammar::new(Dialect::All, &mut FromBytes::new(rest)).query().text,
+        1 => Grammar::new(Dialect::All, &mut Seeded::new(seed)).query().text,
+        _ => changed(Grammar::new(Dialect::All, &mut Seeded::new(seed)).query().text, changes),
     };
-    check(&query.text, t, step);
+    check(&text, t, step);
 });
+
+/// The text with some of its ASCII characters replaced, left out or doubled.
+fn changed(mut text: String, changes: &[u8]) -> String {
+    for change in changes.chunks_exact(3) {
+        let at = usize::from(change[0]) * text.len() / 256;
+        if !text.is_char_boundary(at) || !text.is_char_boundary(at + 1) {
+            continue;
+        }
+        match change[1] % 3 {
+            0 => text.replace_range(at..at + 1, ""),
+            1 => text.insert(at, char::from(change[2] & 0x7f)),
+            _ => text.replace_range(at..at + 1, &char::from(change[2] & 0x7f).to_string()),
+        }
+    }
+    text
+}
