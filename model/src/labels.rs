@@ -132,16 +132,45 @@ impl Labels {
     /// The set without the labels named in `names`.
     #[must_use]
     pub fn without(&self, names: &[&str]) -> Self {
-        if !self.iter().any(|label| names.contains(&label.name)) {
-            return self.clone();
-        }
-        Self::pack(self.pairs().filter(|(name, _)| !names.contains(name)))
+        self.keeping(|name| !names.contains(&name))
     }
 
     /// The set with nothing but the labels named in `names`.
     #[must_use]
     pub fn only(&self, names: &[&str]) -> Self {
-        Self::pack(self.pairs().filter(|(name, _)| names.contains(name)))
+        self.keeping(|name| names.contains(&name))
+    }
+
+    /// The labels whose names `keep` accepts. What stays is packed as it was, so it is copied piece by piece.
+    fn keeping(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let packed = &*self.0;
+        let mut pieces: Option<String> = None;
+        let (mut from, mut to, mut rest) = (0, 0, packed);
+        while !rest.is_empty() {
+            let start = packed.len() - rest.len();
+            let (name, after) = split_prefixed(rest);
+            (_, rest) = split_prefixed(after);
+            if !keep(name) {
+                continue;
+            }
+            if to != start {
+                if from < to {
+                    let pieces = pieces.get_or_insert_with(|| String::with_capacity(packed.len()));
+                    pieces.push_str(&packed[from..to]);
+                }
+                from = start;
+            }
+            to = packed.len() - rest.len();
+        }
+        match pieces {
+            Some(mut pieces) => {
+                pieces.push_str(&packed[from..to]);
+                Self(Arc::from(pieces))
+            }
+            None if to - from == packed.len() => self.clone(),
+            None if from == to => Self::empty(),
+            None => Self(Arc::from(&packed[from..to])),
+        }
     }
 
     /// A hash that is the same in every process: XXH64 of the packed form.
@@ -154,10 +183,6 @@ impl Labels {
     #[must_use]
     pub fn packed_bytes(&self) -> usize {
         self.0.len()
-    }
-
-    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
-        self.iter().map(|label| (label.name, label.value))
     }
 }
 
@@ -469,6 +494,27 @@ mod tests {
         assert_eq!(set.only(&["b", "nope"]), labels(&[("b", "2")]));
         assert_eq!(set.without(&["nope"]), set);
         assert_eq!(set.only(&[]), Labels::empty());
+    }
+
+    #[test]
+    fn any_part_of_a_set_is_as_if_made_of_its_labels() {
+        let long = "x".repeat(100);
+        let pairs = [("A", "1"), (METRIC_NAME, "m"), ("a", long.as_str()), ("b", "é"), ("cc", "")];
+        let names: Vec<&str> = pairs.iter().map(|(name, _)| *name).collect();
+        for set in 0..32_u32 {
+            let of = |mask: u32| {
+                let chosen = (0..5).filter(|at| mask & 1 << at != 0).map(|at| pairs[at]);
+                chosen.collect::<Vec<_>>()
+            };
+            let whole = labels(&of(set));
+            for mask in 0..32_u32 {
+                let named: Vec<&str> =
+                    (0..5).filter(|at| mask & 1 << at != 0).map(|at| names[at]).collect();
+                assert_eq!(whole.only(&named), labels(&of(set & mask)), "{whole} only {named:?}");
+                let rest = labels(&of(set & !mask));
+                assert_eq!(whole.without(&named), rest, "{whole} without {named:?}");
+            }
+        }
     }
 
     #[test]

@@ -109,6 +109,13 @@ fn evaluating(c: &mut Criterion) {
             b.iter_custom(|times| measured(times, || run().expect("a valid query")));
         });
     }
+    group.bench_function("sum(rate(m_total[5m])) at every fourth sample", |b| {
+        let step = Duration::from_millis(4 * INTERVAL_MS.unsigned_abs());
+        let end = START_MS + (STEPS - 1) * INTERVAL_MS;
+        let query = "sum(rate(m_total[5m]))";
+        let run = || engine.range(&store, query, START_MS, end, step, &options, &context);
+        b.iter_custom(|times| measured(times, || run().expect("a valid query")));
+    });
     group.throughput(Throughput::Elements(SERIES));
     for query in ["sum(m_total)", "sum by (pod) (rate(m_total[5m]))"] {
         group.bench_function(format!("instant {query}"), |b| {

@@ -4,9 +4,9 @@
 //! arithmetic produces: the marker is a signalling NaN, the processor answers with quiet ones. So the floats of a row are
 //! a plain slice. Native histograms stand beside it, in rows that have any.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use model::{Charge, FloatHistogram, Labels, METRIC_NAME, QueryContext, is_stale, stale_marker};
 
 use super::row::{Histograms, Row, RowRef};

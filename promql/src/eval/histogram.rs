@@ -1,7 +1,6 @@
 //! Quantiles and fractions of histograms: classic ones, whose buckets are series, and native ones.
 
-use std::collections::{HashMap, HashSet};
-
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use model::{Charge, Labels, LabelsBuilder};
 
 use super::annotations::{Annotation, MonotonicityFixes};

@@ -3,9 +3,9 @@
 //! Labels do not vary over the steps, so series are paired once. Whether a pairing is ambiguous does vary: two series of a group are
 //! a conflict only at steps at which both have a sample.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use foldhash::{HashMap, HashMapExt};
 use model::{Charge, Labels, LabelsBuilder, METRIC_NAME};
 
 use super::arithmetic::{Combination, changes_metric, trims};

@@ -48,11 +48,11 @@ mod subquery;
 mod window;
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use foldhash::{HashSet, HashSetExt};
 use model::{Charge, Columns, Labels, QueryContext, Queryable, Sample, TimeRange, Timestamp};
 use telemetry::{IntGauge, Registry, register};
 

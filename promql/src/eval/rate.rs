@@ -159,35 +159,47 @@ fn fill(
     extrapolation: Extrapolation,
     out: &mut [f64],
 ) -> bool {
-    let mut close = false;
-    let mut one = |first: f64, last: f64, out: &mut f64| {
-        let change = last - first;
-        close |= extrapolation.is_close_to_zero(change, first);
-        *out = change * extrapolation.factor;
-    };
-    match stride {
-        // Without jumps, so the compiler does it for several windows at a time.
-        1 => {
-            let (firsts, lasts) = (&firsts[..out.len()], &lasts[..out.len()]);
-            for ((first, last), out) in firsts.iter().zip(lasts).zip(out) {
-                one(*first, *last, out);
-            }
+    // Without jumps, so the compiler does it for several windows at a time.
+    let several = |firsts: &[f64], lasts: &[f64], out: &mut [f64]| {
+        let mut close = false;
+        for ((first, last), out) in firsts.iter().zip(lasts).zip(out) {
+            let change = last - first;
+            close |= extrapolation.is_close_to_zero(change, *first);
+            *out = change * extrapolation.factor;
         }
-        stride => {
-            for (step, out) in out.iter_mut().enumerate() {
-                one(firsts[step * stride], lasts[step * stride], out);
-            }
+        close
+    };
+    let len = out.len();
+    if stride == 1 {
+        return several(&firsts[..len], &lasts[..len], out);
+    }
+    let mut gathered = [[0.0; BATCH]; 2];
+    for (to, from) in gathered.iter_mut().zip([firsts, lasts]) {
+        for (step, to) in to[..len].iter_mut().enumerate() {
+            *to = from[step * stride];
         }
     }
-    close
+    several(&gathered[0][..len], &gathered[1][..len], out)
 }
 
 fn resets(values: &[f64]) -> Vec<Reset> {
-    let pairs = values.windows(2).enumerate();
-    pairs
-        .filter(|(_, pair)| pair[1] < pair[0])
-        .map(|(before, pair)| Reset { at: before + 1, lost: pair[0] })
-        .collect()
+    const AT_A_TIME: usize = 32;
+    let mut resets = Vec::new();
+    let mut start = 0;
+    while start + 1 < values.len() {
+        let end = (start + AT_A_TIME).min(values.len() - 1);
+        let (before, after) = (&values[start..end], &values[start + 1..=end]);
+        // Most stretches have none, which several comparisons at a time tell.
+        let mut falls = false;
+        before.iter().zip(after).for_each(|(before, after)| falls |= after < before);
+        if falls {
+            let pairs = (start + 1..).zip(before.iter().zip(after));
+            let falling = pairs.filter(|(_, (before, after))| after < before);
+            resets.extend(falling.map(|(at, (before, _))| Reset { at, lost: *before }));
+        }
+        start = end;
+    }
+    resets
 }
 
 /// The part of a window that samples cover.

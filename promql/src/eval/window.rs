@@ -3,9 +3,9 @@
 //! A series is decoded once. Both ends of the window only move forward, so all windows are found in one
 //! pass; functions that can be computed from the ends alone do not look at what is between.
 
-use std::collections::HashSet;
 use std::ops::Range;
 
+use foldhash::{HashSet, HashSetExt};
 use model::{Charge, Columns, Labels, QueryContext, Timestamp};
 
 use super::annotations::Annotation;

@@ -8,9 +8,10 @@ mod pick;
 mod sums;
 mod values;
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
 
-use model::{Charge, Labels, METRIC_NAME};
+use foldhash::HashMap;
+use model::{Charge, Label, Labels, METRIC_NAME};
 
 use self::cells::{Cell, Cells, occupied};
 use super::annotations::Annotation;
@@ -120,11 +121,23 @@ pub(super) fn group_labels(labels: &Labels, grouping: &Grouping<'_>) -> Labels {
     }
 }
 
+/// Those of `labels` that are among [`group_labels`].
+fn in_common<'l>(labels: &'l Labels, grouping: &Grouping<'_>) -> impl Iterator<Item = Label<'l>> {
+    let without = grouping.without;
+    labels.iter().filter(move |label| {
+        let is_named = grouping.labels.contains(&label.name);
+        if without { !is_named && label.name != METRIC_NAME } else { is_named }
+    })
+}
+
 /// Groups in the order in which their first series come.
 #[derive(Debug, Default)]
 struct Groups {
     series: Vec<Series>,
-    by_labels: HashMap<Labels, usize>,
+    /// The newest group of a hash of labels. To look one up, no set of labels needs to be made.
+    by_hash: HashMap<u64, usize>,
+    /// For each group the one before of the same hash.
+    older: Vec<Option<usize>>,
 }
 
 impl Groups {
@@ -135,16 +148,35 @@ impl Groups {
         grouping: &Grouping<'_>,
         charge: &mut Charge,
     ) -> Result<usize, QueryFailure> {
-        let labels = group_labels(&series.labels, grouping);
-        let next = self.series.len();
-        let group = *self.by_labels.entry(labels.clone()).or_insert(next);
-        if group == next {
-            charge.grow(size_of::<Series>() + entry_bytes(&labels))?;
-            self.series.push(Series::new(labels));
-        }
+        let group = self.find(&series.labels, grouping, charge)?;
         // A group has lost its name when one of its series has.
         self.series[group].drop_name |= series.drop_name;
         Ok(group)
+    }
+
+    fn find(
+        &mut self,
+        labels: &Labels,
+        grouping: &Grouping<'_>,
+        charge: &mut Charge,
+    ) -> Result<usize, QueryFailure> {
+        let mut hasher = self.by_hash.hasher().build_hasher();
+        in_common(labels, grouping).for_each(|label| label.hash(&mut hasher));
+        let hash = hasher.finish();
+        let newest = self.by_hash.get(&hash).copied();
+        let mut known = newest;
+        while let Some(group) = known {
+            if self.series[group].labels.iter().eq(in_common(labels, grouping)) {
+                return Ok(group);
+            }
+            known = self.older[group];
+        }
+        let labels = group_labels(labels, grouping);
+        charge.grow(size_of::<Series>() + size_of::<Option<usize>>() + entry_bytes(&labels))?;
+        self.by_hash.insert(hash, self.series.len());
+        self.older.push(newest);
+        self.series.push(Series::new(labels));
+        Ok(self.series.len() - 1)
     }
 }
 
@@ -307,7 +339,15 @@ mod tests {
         let labels = Labels::from_pairs([(METRIC_NAME, "m"), ("a", "1"), ("b", "2")]).unwrap();
         let check = |names: &[&'static str], without, expected: &str| {
             let grouping = Grouping { labels: names.to_vec(), without };
-            assert_eq!(group_labels(&labels, &grouping).to_string(), expected);
+            let common = group_labels(&labels, &grouping);
+            assert_eq!(common.to_string(), expected);
+            assert!(in_common(&labels, &grouping).eq(&common));
+            let mut groups = Groups::default();
+            let mut charge = model::Budget::unlimited().charge(0).unwrap();
+            let mut of = |labels: &Labels| groups.find(labels, &grouping, &mut charge).unwrap();
+            assert_eq!((of(&labels), of(&labels), of(&common)), (0, 0, 0));
+            let other = Labels::from_pairs([("a", "3"), ("b", "4"), (METRIC_NAME, "n")]).unwrap();
+            assert_eq!((of(&other), of(&labels)), (usize::from(!expected.starts_with("{}")), 0));
         };
         check(&["a"], false, r#"{a="1"}"#);
         check(&["a"], true, r#"{b="2"}"#);

@@ -4,9 +4,9 @@
 //! moves its elements as Go's `container/heap` does, because that decides which of several equal values stay
 //! and in which order an instant query's answer has them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use model::{Charge, Labels};
 use xxhash_rust::xxh64::xxh64;
 

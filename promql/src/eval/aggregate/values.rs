@@ -1,7 +1,6 @@
 //! `count_values`: how many series have each value.
 
-use std::collections::HashMap;
-
+use foldhash::{HashMap, HashMapExt};
 use model::{FloatFormat, Labels, LabelsBuilder, format_float};
 
 use super::group_labels;
