@@ -124,6 +124,45 @@ impl Combination {
     }
 }
 
+/// A comparison with a number that samples have to pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Filter {
+    /// The comparison, a sample on its left.
+    op: BinaryOp,
+    with: f64,
+}
+
+impl Filter {
+    /// The filter that `sample op with` is, or (`mirrored`) `with op sample`; `None` if `op` is not a comparison.
+    pub(super) const fn new(op: BinaryOp, with: f64, mirrored: bool) -> Option<Self> {
+        let op = match (op, mirrored) {
+            (BinaryOp::Less, true) => BinaryOp::Greater,
+            (BinaryOp::LessOrEqual, true) => BinaryOp::GreaterOrEqual,
+            (BinaryOp::Greater, true) => BinaryOp::Less,
+            (BinaryOp::GreaterOrEqual, true) => BinaryOp::LessOrEqual,
+            (op, _) if op.is_comparison() => op,
+            _ => return None,
+        };
+        Some(Self { op, with })
+    }
+
+    /// Whether any sample of a row of floats passes.
+    pub(super) fn passes_any(self, row: &[f64]) -> bool {
+        let with = self.with;
+        let any =
+            |passes: fn(f64, f64) -> bool| row.iter().any(|v| is_present(*v) && passes(*v, with));
+        match self.op {
+            BinaryOp::Equal => any(|v, with| v == with),
+            BinaryOp::NotEqual => any(|v, with| v != with),
+            BinaryOp::Less => any(|v, with| v < with),
+            BinaryOp::LessOrEqual => any(|v, with| v <= with),
+            BinaryOp::Greater => any(|v, with| v > with),
+            BinaryOp::GreaterOrEqual => any(|v, with| v >= with),
+            _ => true,
+        }
+    }
+}
+
 fn zip(left: &[f64], right: &[f64], out: &mut [f64], f: impl Fn(f64, f64) -> f64) {
     for ((&a, &b), out) in left.iter().zip(right).zip(out) {
         if is_present(a) && is_present(b) {
@@ -179,6 +218,37 @@ mod tests {
         check(BinaryOp::Less, false, true, [2.0, ABSENT, ABSENT, ABSENT]);
         check(BinaryOp::Less, true, false, [1.0, 0.0, ABSENT, ABSENT]);
         check(BinaryOp::TrimLower, false, false, [ABSENT; 4]);
+    }
+
+    #[test]
+    fn filters_are_comparisons_that_keep_something() {
+        let values = [1.0, 2.0, 3.0, -0.0, 0.0, f64::NAN, f64::INFINITY, ABSENT];
+        let comparisons = [
+            BinaryOp::Equal,
+            BinaryOp::NotEqual,
+            BinaryOp::Less,
+            BinaryOp::LessOrEqual,
+            BinaryOp::Greater,
+            BinaryOp::GreaterOrEqual,
+        ];
+        for (op, v) in comparisons.iter().flat_map(|op| values.iter().map(move |v| (*op, *v))) {
+            for with in [0.0, 2.0, f64::NAN, f64::INFINITY] {
+                for mirrored in [false, true] {
+                    let combination = Combination { op, return_bool: false, keeps_right: mirrored };
+                    let (left, right) = if mirrored { (with, v) } else { (v, with) };
+                    let mut out = [ABSENT];
+                    combination.rows(&[left], &[right], &mut out);
+                    let filter = Filter::new(op, with, mirrored).unwrap();
+                    assert_eq!(
+                        filter.passes_any(&[v]),
+                        is_present(out[0]),
+                        "{left} {op:?} {right}"
+                    );
+                }
+            }
+        }
+        assert_eq!(Filter::new(BinaryOp::Add, 1.0, false), None);
+        assert!(Filter::new(BinaryOp::Less, 1.5, false).unwrap().passes_any(&values));
     }
 
     #[test]

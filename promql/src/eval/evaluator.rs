@@ -11,6 +11,7 @@ use std::ops::Deref;
 use model::{Querier, QueryContext};
 
 use super::annotations::{Annotation, Annotations};
+use super::arithmetic::Filter;
 use super::block::{ABSENT, Block, Merger, Series, Sink, is_present};
 use super::buffer::Buffer;
 use super::failure::QueryFailure;
@@ -95,17 +96,31 @@ impl Evaluator<'_> {
         steps: Steps,
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryFailure> {
+        self.stream_where(plan, steps, None, sink)
+    }
+
+    /// [`stream`](Self::stream) to a sink that drops what does not pass `filter`: labels of series of which nothing does may be missing.
+    ///
+    /// # Errors
+    /// [`QueryFailure`]
+    fn stream_where(
+        &self,
+        plan: &VectorPlan<'_>,
+        steps: Steps,
+        filter: Option<Filter>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryFailure> {
         self.context.check()?;
         if steps.count == 0 {
             return Ok(());
         }
         match &self.record {
-            Some(record) => record::stream(self, record, plan, steps, sink),
-            None => self.stream_plan(plan, steps, sink),
+            Some(record) => record::stream(self, record, plan, steps, filter, sink),
+            None => self.stream_plan(plan, steps, filter, sink),
         }
     }
 
-    /// [`stream`](Self::stream) without writing anything down.
+    /// [`stream_where`](Self::stream_where) without writing anything down.
     ///
     /// # Errors
     /// [`QueryFailure`]
@@ -113,10 +128,11 @@ impl Evaluator<'_> {
         &self,
         plan: &VectorPlan<'_>,
         steps: Steps,
+        filter: Option<Filter>,
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryFailure> {
         match plan {
-            VectorPlan::Selector(selector) => selector::stream(self, selector, steps, sink),
+            VectorPlan::Selector(selector) => selector::stream(self, selector, steps, filter, sink),
             VectorPlan::Timestamps(selector) => {
                 selector::stream_timestamps(self, selector, steps, sink)
             }
@@ -125,7 +141,7 @@ impl Evaluator<'_> {
             }
             VectorPlan::Smoothed(selector) => extended::stream(self, selector, steps, sink),
             VectorPlan::Nothing(input) => self.stream(input, steps, &mut |_, _| Ok(())),
-            VectorPlan::Window(window) => window::stream(self, window, steps, sink),
+            VectorPlan::Window(window) => window::stream(self, window, steps, filter, sink),
             VectorPlan::AbsentOverTime(source, labels) => {
                 absent::stream_over_time(self, source, labels, steps, sink)
             }
@@ -284,7 +300,7 @@ impl Evaluator<'_> {
     ) -> Result<(), QueryFailure> {
         let stream = |sink: &mut Sink<'_>| match held {
             Some(block) => block.stream(sink),
-            None => self.stream(input, steps, sink),
+            None => self.stream_where(input, steps, map::filter_of(maps), sink),
         };
         if maps.is_empty() {
             return stream(sink);

@@ -3,14 +3,14 @@
 use model::{FloatHistogram, METRIC_NAME};
 
 use super::annotations::Kind;
-use super::arithmetic::{Combination, go_max, go_min, trims};
+use super::arithmetic::{Combination, Filter, go_max, go_min, trims};
 use super::block::{ABSENT, Series, is_absent, is_present};
 use super::buffer::Buffer;
 use super::dates::DatePart;
 use super::elements::Remark;
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
-use super::plan::{Map, ScalarOperation, Stage};
+use super::plan::{Map, ScalarOperation, ScalarPlan, Stage};
 use super::row::{Cell, Histograms, Row};
 use super::scalar::ScalarRow;
 use super::seconds;
@@ -51,6 +51,17 @@ enum Operation {
     Date(DatePart),
     StepTime,
     Scalar(WithScalar),
+}
+
+/// What samples have to pass to be left after the first of `stages`, as far as that is plain.
+pub(super) fn filter_of(stages: &[Stage<'_>]) -> Option<Filter> {
+    let Some(Stage::Map(Map::Scalar(operation))) = stages.first() else { return None };
+    match operation.scalar {
+        ScalarPlan::Constant(with) if !operation.return_bool => {
+            Filter::new(operation.op, with, operation.scalar_left)
+        }
+        _ => None,
+    }
 }
 
 impl<'e> Mapper<'e> {

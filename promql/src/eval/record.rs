@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
+use super::arithmetic::Filter;
 use super::block::Sink;
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
@@ -82,6 +83,7 @@ pub(super) fn stream(
     record: &Record,
     plan: &VectorPlan<'_>,
     steps: Steps,
+    filter: Option<Filter>,
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
     let outer = record.current.get();
@@ -92,7 +94,7 @@ pub(super) fn stream(
     // Of those who take the results.
     let (mut their_time, mut their_bytes) = (Duration::ZERO, 0_u64);
     let (mut series, mut samples, mut bytes) = (0, 0, 0);
-    let result = evaluator.stream_plan(plan, steps, &mut |of, row| {
+    let result = evaluator.stream_plan(plan, steps, filter, &mut |of, row| {
         series += 1;
         samples += row.samples();
         let used = budget.bytes_used();

@@ -7,6 +7,7 @@ use model::{
     Selection, SeriesSet, TimeRange, is_stale,
 };
 
+use super::arithmetic::Filter;
 use super::block::{ABSENT, Series, Sink, is_present};
 use super::evaluator::{Evaluator, Worker};
 use super::failure::QueryFailure;
@@ -170,6 +171,8 @@ struct Seeing<'e, V> {
     selected: &'e Selected<'e>,
     frame: Frame<'e>,
     value: V,
+    /// Of what does not pass, labels are not looked at.
+    filter: Option<Filter>,
 }
 
 /// What a thread keeps.
@@ -258,9 +261,12 @@ impl<V: Value> Maker for Seeing<'_, V> {
             decoded = columns.len() as u64;
         }
         let samples = RowRef { values: row, histograms: &histograms }.samples();
-        let series = match samples {
-            0 => Series::new(Labels::empty()),
-            _ => self.selected.series(index),
+        let passes =
+            !histograms.is_empty() || self.filter.is_none_or(|filter| filter.passes_any(row));
+        let series = if samples > 0 && passes {
+            self.selected.series(index)
+        } else {
+            Series::new(Labels::empty())
         };
         Ok(Seen { series, histograms, samples, decoded })
     }
@@ -274,7 +280,7 @@ impl<V: Value> Maker for Seeing<'_, V> {
     }
 }
 
-/// Hands the sample that each step sees to `sink`, series by series.
+/// Hands the sample that each step sees to `sink`, series by series. Labels of series of which nothing passes `filter` may be missing.
 ///
 /// # Errors
 /// [`QueryFailure`]
@@ -282,9 +288,10 @@ pub(super) fn stream(
     evaluator: &Evaluator<'_>,
     selector: &Selector<'_>,
     steps: Steps,
+    filter: Option<Filter>,
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
-    stream_of(evaluator, selector, steps, Itself, sink)
+    stream_of(evaluator, selector, steps, Itself, filter, sink)
 }
 
 /// Hands the time of the sample that each step sees to `sink`, in seconds.
@@ -298,7 +305,7 @@ pub(super) fn stream_timestamps(
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
     let time = |columns: &Columns, at: usize| seconds(columns.times()[at]);
-    stream_of(evaluator, selector, steps, time, &mut |mut series, row| {
+    stream_of(evaluator, selector, steps, time, None, &mut |mut series, row| {
         series.drop_name(evaluator.delayed_names);
         sink(series, row)
     })
@@ -319,7 +326,7 @@ pub(super) fn stream_start_timestamps(
         true => seconds(columns.start(at)),
         false => ABSENT,
     };
-    stream_of(evaluator, selector, steps, start, &mut |mut series, row| {
+    stream_of(evaluator, selector, steps, start, None, &mut |mut series, row| {
         series.drop_name(evaluator.delayed_names);
         sink(series, row)
     })
@@ -340,7 +347,7 @@ pub(super) fn stream_sample_times(
         Some(_) => f64::NAN,
         None => columns.times()[at] as f64,
     };
-    stream_of(evaluator, selector, steps, time, sink)
+    stream_of(evaluator, selector, steps, time, None, sink)
 }
 
 /// Hands what `value` makes of the sample that each step sees to `sink`.
@@ -349,6 +356,7 @@ fn stream_of(
     selector: &Selector<'_>,
     steps: Steps,
     value: impl Value,
+    filter: Option<Filter>,
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
     let selected = Selected::of_windows(evaluator, selector, (evaluator.lookback, 0), steps)?;
@@ -356,7 +364,7 @@ fn stream_of(
     // An instant selector sees the last sample of a window: one as old as the lookback is too old.
     let (look, range) = (selector.look, evaluator.lookback);
     let frame = Frame { steps, look, range, context: evaluator.context };
-    let maker = Seeing { selected, frame, value };
+    let maker = Seeing { selected, frame, value, filter };
     split::for_each(evaluator, &maker, selected.len(), steps.count, &mut |seen, row| {
         let Seen { series, histograms, samples, decoded } = seen;
         evaluator.samples.decoded(decoded);

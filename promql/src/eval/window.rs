@@ -6,9 +6,10 @@
 use std::ops::Range;
 
 use foldhash::{HashSet, HashSetExt};
-use model::{Charge, Columns, Labels, QueryContext, Timestamp};
+use model::{Charge, Columns, Labels, METRIC_NAME, MatchOp, QueryContext, Timestamp};
 
 use super::annotations::Annotation;
+use super::arithmetic::Filter;
 use super::block::{ABSENT, Series, Sink, entry_bytes};
 use super::evaluator::{Evaluator, Worker};
 use super::failure::{ExecutionError, QueryFailure};
@@ -150,6 +151,8 @@ struct WindowMaker<'e> {
     per_step: bool,
     /// Where series come from; `None` if a subquery has them.
     selected: Option<Selected<'e>>,
+    /// Of what does not pass, labels are not looked at.
+    filter: Option<Filter>,
 }
 
 /// What a thread keeps.
@@ -175,7 +178,7 @@ impl WindowMaker<'_> {
         &self,
         worker: &Worker<'_>,
         layouts: &mut Layouts<Extrapolation>,
-        series: Series,
+        series: impl Fn() -> Series,
         columns: &Columns,
         out: &mut [f64],
     ) -> Result<Computed, QueryFailure> {
@@ -184,11 +187,16 @@ impl WindowMaker<'_> {
         let plain = columns.histograms().is_empty()
             && window.source.extension().is_none()
             && !mixed_window::uses_starts(worker, function, columns);
-        let (sizes, histograms) = if plain {
+        let (series, sizes, histograms) = if plain {
             let sizes = apply(worker, function, columns, *frame, layouts, parameters, out)?;
-            (sizes, Histograms::default())
+            let passes = self.filter.is_none_or(|filter| filter.passes_any(out));
+            let series = if passes { series() } else { Series::new(Labels::empty()) };
+            (series, sizes, Histograms::default())
         } else {
-            mixed_window::apply(worker, window, &series, columns, *frame, parameters, out)?
+            let series = series();
+            let (sizes, histograms) =
+                mixed_window::apply(worker, window, &series, columns, *frame, parameters, out)?;
+            (series, sizes, histograms)
         };
         worker.context.check()?;
         let samples = RowRef { values: out, histograms: &histograms }.samples();
@@ -223,7 +231,7 @@ impl Maker for WindowMaker<'_> {
                 Computed { series, histograms, samples: 0, sizes, per_step: None, decoded };
             return Ok(Some(nothing));
         }
-        let series = selected.series(index);
+        let series = || selected.series(index);
         let computed = self.compute(worker, &mut state.layouts, series, columns, row)?;
         Ok(Some(Computed { decoded, ..computed }))
     }
@@ -242,7 +250,7 @@ impl Maker for WindowMaker<'_> {
     }
 }
 
-/// Evaluates a window function series by series.
+/// Evaluates a window function series by series. Labels of series of which nothing passes `filter` may be missing.
 ///
 /// # Errors
 /// [`QueryFailure`]
@@ -250,6 +258,7 @@ pub(super) fn stream(
     evaluator: &Evaluator<'_>,
     window: &Window<'_>,
     steps: Steps,
+    filter: Option<Filter>,
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
     let mut rows = Vec::with_capacity(window.parameters.len());
@@ -260,7 +269,9 @@ pub(super) fn stream(
     let (look, range) = (window.source.look(), window.source.range());
     let frame = Frame { steps, look, range, context: evaluator.context };
     let per_step = evaluator.samples.counts_per_step();
-    let mut maker = WindowMaker { window, parameters, frame, per_step, selected: None };
+    // Labels are looked at here, too, where there may be some twice or their name may be odd.
+    let filter = filter.filter(|_| !window.may_collide && !may_remark_on_name(window));
+    let mut maker = WindowMaker { window, parameters, frame, per_step, selected: None, filter };
     let mut handing = HandingOn {
         evaluator,
         window,
@@ -282,6 +293,7 @@ pub(super) fn stream(
             let mut out = evaluator.empty_row(steps)?;
             let mut layouts = Layouts::default();
             stream_source(evaluator, &window.source, steps, &mut |series, columns| {
+                let series = || series.clone();
                 let made = maker.compute(evaluator, &mut layouts, series, columns, &mut out)?;
                 handing.hand_on(made, &mut out, sink)
             })?;
@@ -335,14 +347,30 @@ impl HandingOn<'_> {
     }
 }
 
+/// Whether a name is that of a counter.
+fn is_counter(name: &str) -> bool {
+    ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix))
+}
+
+/// Whether there may be a series whose name is worth a remark.
+fn may_remark_on_name(window: &Window<'_>) -> bool {
+    if !matches!(window.function, WindowFunction::Rate | WindowFunction::Increase) {
+        return false;
+    }
+    let Source::Selector { selector, .. } = &window.source else { return true };
+    !selector.matchers.iter().any(|matcher| {
+        let is_name = matcher.name() == METRIC_NAME && matcher.op() == MatchOp::Equal;
+        is_name && is_counter(matcher.value())
+    })
+}
+
 /// `rate` of what does not look like a counter is worth a remark.
 fn remark_on_name(evaluator: &Evaluator<'_>, window: &Window<'_>, series: &Series) {
     if !matches!(window.function, WindowFunction::Rate | WindowFunction::Increase) {
         return;
     }
     let name = series.labels.metric_name();
-    let is_counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|s| name.ends_with(s));
-    if !name.is_empty() && !is_counter {
+    if !name.is_empty() && !is_counter(name) {
         evaluator.annotate(&Annotation::PossibleNonCounter(name), window.source.span());
     }
 }
