@@ -62,10 +62,12 @@ impl Data {
     ) -> anyhow::Result<Self> {
         let profile = Profile::Service;
         let plan = Plan { profile, seed, units: pods, hours, churn_percent: 300, start: START_MS };
-        let temporary = if kept.is_none() { Some(tempfile::tempdir()?) } else { None };
-        let folder = match (kept, &temporary) {
-            (Some(kept), _) => kept.to_path_buf(),
-            (None, temporary) => temporary.as_ref().context("no folder")?.path().to_path_buf(),
+        let (folder, temporary) = match kept {
+            Some(kept) => (kept.to_path_buf(), None),
+            None => {
+                let temporary = tempfile::tempdir()?;
+                (temporary.path().to_path_buf(), Some(temporary))
+            }
         };
         let data = Self { folder, _temporary: temporary, plan };
         // What the samples depend on; a change of the generator needs another number.
@@ -220,4 +222,47 @@ fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_have_every_scrape_once() {
+        let profile = Profile::Service;
+        let plan =
+            Plan { profile, seed: 3, units: 10, hours: 6, churn_percent: 300, start: START_MS };
+        let units = plan.units().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        write_blocks(&plan, &units, dir.path()).unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+        let (blocks, broken) = tsdb::tools::list(&disk, dir.path()).unwrap();
+        assert!(broken.is_empty(), "{broken:?}");
+        let mut values = Vec::new();
+        let scrapes = units
+            .iter()
+            .flat_map(|unit| (0..plan.ticks()).map(move |tick| (unit, tick)))
+            .filter(|(unit, tick)| unit.scrape(&plan, *tick, &mut values).is_some());
+        let expected: usize = scrapes.map(|(unit, _)| unit.series.len()).sum();
+        assert_eq!(blocks.iter().map(|block| block.samples).sum::<u64>(), expected as u64);
+        for (number, block) in (0..).zip(&blocks) {
+            let start = START_MS + number * 7_200_000;
+            assert_eq!((block.min_time, block.max_time), (start, start + 7_200_000));
+        }
+        assert_eq!(blocks.len(), 3);
+    }
+
+    #[test]
+    fn a_folder_with_other_samples_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let description = "{\"version\":1,\"pods\":7,\"hours\":24,\"seed\":1}";
+        std::fs::write(dir.path().join(DESCRIPTION), description).unwrap();
+        let open = |pods, seed| Data::new(Some(dir.path()), pods, 24, seed, "promtool");
+        open(7, 1).unwrap();
+        for (pods, seed) in [(8, 1), (7, 2)] {
+            let error = open(pods, seed).unwrap_err().to_string();
+            assert!(error.contains("\"pods\":7"), "{error}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use clap::{Args, ValueEnum};
 use model::Timestamp;
 use promql::ParseOptions;
 
-use self::answer::{Shape, compare};
+use self::answer::compare;
 use self::cases::{CASES, Case, Window};
 use self::data::Data;
 use self::pair::{Cost, Pair};
@@ -176,11 +176,11 @@ fn alerts(out: &mut impl Write, data: &Data, flags: &Flags) -> anyhow::Result<()
     let queries = cases::alerts();
     let paths: Vec<String> = queries.iter().map(|query| instant_path(query, t)).collect();
     let (answers, _) = pair.first(&paths)?;
-    let mut found = Shape::default();
+    let (mut firing, mut series) = (0, 0);
     for (query, both) in queries.iter().zip(&answers) {
         let shape = compare(&both.ours, &both.peer).with_context(|| query.clone())?;
-        found.series += shape.series;
-        found.points += usize::from(shape.series > 0);
+        series += shape.series;
+        firing += u32::from(shape.series > 0);
     }
     let empty = vec![instant_path("vector(1)", t); paths.len()];
     pair.first(&empty)?;
@@ -190,10 +190,8 @@ fn alerts(out: &mut impl Write, data: &Data, flags: &Flags) -> anyhow::Result<()
     pair.stop()?;
     writeln!(
         out,
-        "{} alerts at one time over the head; {} have answers, of {} series. Goal 20×, floor 5×\n",
-        queries.len(),
-        found.points,
-        found.series
+        "{} alerts at one time over the head; {firing} have answers, of {series} series. Goal 20×, floor 5×\n",
+        queries.len()
     )?;
     print_requests(out, &cost, &idle, "vector(1)")
 }
