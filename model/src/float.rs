@@ -11,8 +11,24 @@ pub enum FloatFormat {
     Plain,
 }
 
-/// Below this every layout writes whole numbers without an exponent.
-const INTEGER_FAST_MAX: f64 = 1e6;
+impl FloatFormat {
+    /// Below this, whole numbers are written as they are: without an exponent, and all of their digits are needed.
+    const fn whole_max(self) -> f64 {
+        match self {
+            Self::General => 1e6,
+            // 2⁵³: up to there any two doubles are a whole number apart.
+            Self::Api | Self::Plain => 9_007_199_254_740_992.0,
+        }
+    }
+
+    /// From where to where `ryu` lays numbers out as the format does, but for a zero behind the point of whole ones.
+    const fn like_ryu(self) -> std::ops::Range<f64> {
+        match self {
+            Self::General => 1e-4..1e6,
+            Self::Api | Self::Plain => 1e-5..1e16,
+        }
+    }
+}
 
 /// Appends `v` to `out`.
 pub fn write_float(out: &mut Vec<u8>, v: f64, format: FloatFormat) {
@@ -29,18 +45,27 @@ pub fn write_float(out: &mut Vec<u8>, v: f64, format: FloatFormat) {
         return out.push(b'0');
     }
     let v = v.abs();
-    // Most values are small integers, whose digits need no search for the shortest form.
-    if v < INTEGER_FAST_MAX && v.trunc() == v {
+    // Most values are whole, and their digits need no search for the shortest form.
+    if v < format.whole_max() && v.trunc() == v {
         let mut buffer = itoa::Buffer::new();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "below the bound above"
+            reason = "positive and below 2⁵³"
         )]
-        return out.extend_from_slice(buffer.format(v as u32).as_bytes());
+        return out.extend_from_slice(buffer.format(v as u64).as_bytes());
     }
     let mut buffer = ryu::Buffer::new();
-    let (digits, point) = shortest_digits(buffer.format_finite(v));
+    let text = buffer.format_finite(v);
+    if format.like_ryu().contains(&v) && v.trunc() != v {
+        return out.extend_from_slice(text.as_bytes());
+    }
+    write_laid_out(out, v, text, format);
+}
+
+/// Writes `v`, of which `text` has the shortest digits, as the format lays them out.
+fn write_laid_out(out: &mut Vec<u8>, v: f64, text: &str, format: FloatFormat) {
+    let (digits, point) = shortest_digits(text);
     let digits = digits.as_slice();
     let exponent = point - 1;
     let with_exponent = match format {
@@ -177,6 +202,33 @@ mod tests {
         check(f64::NEG_INFINITY, "-Inf", "-Inf", "-Inf");
         check(10.0, "10", "10", "10");
         check(1_200_000.0, "1.2e+06", "1200000", "1200000");
+    }
+
+    /// Values of all magnitudes, whole ones and others, and their neighbours.
+    fn values() -> impl Iterator<Item = f64> {
+        let mut state: u64 = 1;
+        let random = (0..20_000).map(move |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+            let magnitude = 10_f64.powi(i32::try_from(state >> 59).unwrap() - 10);
+            let v = (state >> 11) as f64 / 9e15 * magnitude;
+            [v, v.trunc(), (v * 100.0).round() / 100.0]
+        });
+        let edges = [1e-6, 1e-5, 1e-4, 1e6, 1e15, 9_007_199_254_740_992.0, 1e16, 1e21];
+        let edges = edges.map(|v: f64| [v.next_down(), v, v.next_up()]);
+        random.chain(edges).flatten().filter(|v| *v > 0.0)
+    }
+
+    #[test]
+    fn shortcuts_lead_to_the_same_digits() {
+        for v in values() {
+            for format in [FloatFormat::General, FloatFormat::Api, FloatFormat::Plain] {
+                let mut laid_out = Vec::new();
+                let mut buffer = ryu::Buffer::new();
+                write_laid_out(&mut laid_out, v, buffer.format_finite(v), format);
+                let expected = String::from_utf8(laid_out).unwrap();
+                assert_eq!(format_float(v, format), expected, "{v:e} as {format:?}");
+            }
+        }
     }
 
     #[test]

@@ -40,14 +40,10 @@ pub(crate) fn write_timestamp(out: &mut Vec<u8>, t: Timestamp) {
     out.extend_from_slice(digits.format(magnitude / 1000).as_bytes());
     let ms = magnitude % 1000;
     if ms != 0 {
-        out.push(b'.');
-        if ms < 100 {
-            out.push(b'0');
-        }
-        if ms < 10 {
-            out.push(b'0');
-        }
-        out.extend_from_slice(digits.format(ms).as_bytes());
+        // A thousand more has four digits, of which the first gives its place to the point.
+        let mut decimals = *b".000";
+        decimals[1..].copy_from_slice(&digits.format(1000 + ms).as_bytes()[1..]);
+        out.extend_from_slice(&decimals);
     }
 }
 
