@@ -125,6 +125,7 @@ fn range(
     let paths = [range_path(case.query, window, data.end() - BEFORE_END_MS)];
     let (answers, memory) = pair.first(&paths)?;
     let shape = compare(&answers[0].ours, &answers[0].peer)?;
+    ensure!(shape.points > 0, "both answers are empty");
     let cost = pair.measure(&paths, flags.repeats, Duration::from_secs(flags.limit_seconds))?;
     pair.stop()?;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
