@@ -433,6 +433,8 @@ fn compare(prometheus: &Path, dialect: Dialect) {
         note(difference);
     }
     assert!(differences.is_empty(), "{} differences with seed {seed}", differences.len());
+    let known = pair.known.load(Ordering::Relaxed) as u64;
+    assert!(known * 100 <= queries, "{known} differences that are known are too many");
     assert!(counts[0] as u64 * 3 > queries, "too few of the answers have samples");
     let seen = seen.into_inner();
     let missing: Vec<_> = wanted(dialect).filter(|name| !seen.contains(name)).collect();
