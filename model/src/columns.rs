@@ -188,6 +188,35 @@ impl Columns {
         self.histograms.truncate(kept);
     }
 
+    /// Keeps the rows whose value `keeps` accepts; the sum stands for a histogram.
+    ///
+    /// # Panics
+    /// Never: a row of a histogram has a number of 32 bits, and keeps it or gets a smaller one.
+    pub fn retain(&mut self, mut keeps: impl FnMut(f64) -> bool) {
+        // Most often what is to go is at the end.
+        let Some(first) = self.floats.iter().position(|v| !keeps(*v)) else { return };
+        let from = self.histograms.partition_point(|(row, _)| (*row as usize) < first);
+        let mut histograms = self.histograms.split_off(from).into_iter().peekable();
+        let mut kept = first;
+        for row in first..self.times.len() {
+            let histogram = histograms.next_if(|(at, _)| *at as usize == row);
+            if !keeps(self.floats[row]) {
+                continue;
+            }
+            self.times[kept] = self.times[row];
+            self.floats[kept] = self.floats[row];
+            if let Some(&start) = self.starts.get(row) {
+                self.starts[kept] = start;
+            }
+            if let Some((_, histogram)) = histogram {
+                let at = u32::try_from(kept).expect("rows of histograms are numbered so");
+                self.histograms.push((at, histogram));
+            }
+            kept += 1;
+        }
+        self.truncate(kept);
+    }
+
     /// Bytes held, whether in use or spare; of the histograms, what they hold each, shared or not.
     #[must_use]
     pub fn capacity_bytes(&self) -> usize {
@@ -236,6 +265,17 @@ mod tests {
             (copy.times(), copy.starts(), copy.histograms().len()),
             (&[2, 3][..], &[1, 0][..], 1)
         );
+        let mut kept = columns.clone();
+        kept.retain(|v| v != 2.5);
+        assert_eq!((kept.times(), kept.floats()), (&[1, 2, 4][..], &[1.5, 7.0, 8.0][..]));
+        assert_eq!((kept.starts(), kept.histogram(2).unwrap().sum), (&[0, 1, 0][..], 8.0));
+        kept.retain(|v| v != 7.0);
+        assert_eq!((kept.times(), kept.starts()), (&[1, 4][..], &[0, 0][..]));
+        assert_eq!((kept.histograms().len(), kept.histogram(1).unwrap().sum), (1, 8.0));
+        kept.retain(|_| true);
+        assert_eq!(kept.len(), 2);
+        kept.retain(|_| false);
+        assert!(kept.is_empty() && kept.histograms().is_empty());
         columns.truncate(3);
         assert_eq!((columns.len(), columns.histograms().len(), columns.start(3)), (3, 1, 0));
         columns.clear();

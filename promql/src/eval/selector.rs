@@ -433,16 +433,7 @@ pub(super) fn stream_range(
 }
 
 fn drop_stale(columns: &mut Columns) {
-    if columns.floats().iter().all(|v| is_present(*v)) {
-        return;
-    }
-    let mut kept = Columns::with_capacity(columns.len());
-    for row in 0..columns.len() {
-        if is_present(columns.floats()[row]) {
-            kept.push_row(columns, row);
-        }
-    }
-    *columns = kept;
+    columns.retain(is_present);
 }
 
 #[cfg(test)]
