@@ -4,7 +4,7 @@
 //! its own on, so an aggregation over a million series holds its groups and one row. Operators that need
 //! all rows at once collect them into a [`Block`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ops::Deref;
 
@@ -40,12 +40,32 @@ pub(super) struct Worker<'e> {
     pub(super) use_starts: bool,
     /// Remarks so far.
     pub(super) annotations: RefCell<Annotations>,
+    /// Samples and steps since the last look at the clock.
+    pub(super) unchecked: Cell<u64>,
 }
 
 impl Worker<'_> {
+    /// Samples and steps between looks at the clock, which takes as long as a few of them.
+    const UNCHECKED_MAX: u64 = 1 << 12;
+
     /// One for another thread, without the remarks.
     pub(super) fn beside(&self) -> Self {
-        Self { annotations: RefCell::default(), ..*self }
+        Self { annotations: RefCell::default(), unchecked: Cell::default(), ..*self }
+    }
+
+    /// To be called for each series at least: `work` is how many samples and steps were looked at since the last call.
+    ///
+    /// # Errors
+    /// When the query was told to stop.
+    #[inline]
+    pub(super) fn check_after(&self, work: usize) -> Result<(), QueryFailure> {
+        let unchecked = self.unchecked.get().saturating_add(work as u64);
+        if unchecked < Self::UNCHECKED_MAX {
+            self.unchecked.set(unchecked);
+            return Ok(());
+        }
+        self.unchecked.set(0);
+        Ok(self.context.check()?)
     }
 
     /// Adds a remark about the expression at `span`.
@@ -236,7 +256,7 @@ impl Evaluator<'_> {
     /// # Errors
     /// [`QueryFailure::TooManySamples`], or when the query was told to stop.
     pub(super) fn hold_row(&self, row: RowRef<'_>) -> Result<u64, QueryFailure> {
-        self.context.check()?;
+        self.check_after(1 + row.values.len())?;
         let samples = row.samples();
         self.samples.hold(samples)?;
         Ok(samples)

@@ -47,7 +47,7 @@ mod steps;
 mod subquery;
 mod window;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -289,6 +289,7 @@ impl Engine {
             delayed_names,
             use_starts: self.options.use_start_timestamps,
             annotations: RefCell::new(Annotations::default()),
+            unchecked: Cell::new(0),
         };
         let evaluator = Evaluator {
             worker,

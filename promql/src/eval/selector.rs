@@ -106,7 +106,7 @@ impl<'e> Selected<'e> {
         index: usize,
         into: &'d mut Decoded,
     ) -> Result<&'d mut Columns, QueryFailure> {
-        worker.context.check()?;
+        worker.check_after(1 + into.columns.len())?;
         into.columns.clear();
         self.set.read(index, self.range, &mut into.columns, worker.context)?;
         into.held.grow_to(into.columns.capacity_bytes())?;
@@ -238,7 +238,7 @@ impl<V: Value> Maker for Seeing<'_, V> {
         let mut decoded = 1;
         // A store that knows the newest sample without decoding spares us the chunks.
         if let Some(latest) = self.latest(index) {
-            worker.context.check()?;
+            worker.check_after(1)?;
             row[0] = latest;
         } else {
             let SeeingState { decoded: into, layouts } = state;

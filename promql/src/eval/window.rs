@@ -198,7 +198,8 @@ impl WindowMaker<'_> {
                 mixed_window::apply(worker, window, &series, columns, *frame, parameters, out)?;
             (series, sizes, histograms)
         };
-        worker.context.check()?;
+        // Windows that overlap were looked at as often.
+        worker.check_after(usize::try_from(sizes.total).unwrap_or(usize::MAX))?;
         let samples = RowRef { values: out, histograms: &histograms }.samples();
         let per_step = self.per_step.then(|| windows_per_step(*frame, columns));
         Ok(Computed { series, histograms, samples, sizes, per_step, decoded: 0 })
