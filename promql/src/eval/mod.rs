@@ -105,7 +105,7 @@ pub struct EngineOptions {
     pub use_start_timestamps: bool,
     /// Threads that evaluate at a time: that of each query, and helpers that all queries share, one fewer than this. At least 1.
     pub parallelism: usize,
-    /// Samples and steps that must be ahead of a query for helpers to be called; what takes less is done sooner alone.
+    /// Samples and steps that must be ahead of a query for helpers to be called: less, some ten milliseconds of work, is done as soon alone.
     pub parallel_work_min: u64,
     /// Which experimental parts of the language are allowed.
     pub parse: ParseOptions,
@@ -122,7 +122,7 @@ impl Default for EngineOptions {
             delayed_name_removal: false,
             use_start_timestamps: false,
             parallelism: 1,
-            parallel_work_min: 200_000,
+            parallel_work_min: 1_000_000,
             parse: ParseOptions::default(),
         }
     }

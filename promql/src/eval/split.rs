@@ -18,9 +18,11 @@ use super::evaluator::{Evaluator, Worker};
 use super::failure::QueryFailure;
 
 /// Floats that rows handed over at a time take, if that is more than one row.
-const BATCH_FLOATS: usize = 1 << 13;
+const BATCH_FLOATS: usize = 1 << 15;
 /// Rows handed over at a time.
-const BATCH_SERIES_MAX: usize = 64;
+const BATCH_SERIES_MAX: usize = 256;
+/// There are so many batches at least, if there are as many series, so that threads end at about the same time.
+const BATCHES_MIN: usize = 16;
 /// Of what a query may still hold, rows on their way take one such part at most: a query is to be refused for what it needs, not for being split.
 const FREE_PARTS: u64 = 8;
 
@@ -113,7 +115,9 @@ pub(super) fn for_each<M: Maker>(
         next += 1;
         let ahead = (work / next as u64).saturating_mul((series - next) as u64);
         if may_split && ahead > 0 && ahead >= evaluator.helpers.work_min {
-            let batch_series = (BATCH_FLOATS / width).clamp(1, BATCH_SERIES_MAX);
+            let batch_series = (BATCH_FLOATS / width)
+                .min((series - next) / BATCHES_MIN)
+                .clamp(1, BATCH_SERIES_MAX);
             let batches = (series - next).div_ceil(batch_series);
             let taken = evaluator.helpers.take(batches - 1);
             if taken.count > 0 {
@@ -148,6 +152,8 @@ struct Progress<T> {
     spare: Vec<Buffer>,
     /// Nothing more is to be made.
     stopped: bool,
+    /// Threads that wait for a change.
+    waiting: usize,
 }
 
 struct Shared<T> {
@@ -160,6 +166,23 @@ impl<T> Shared<T> {
         // No thread panics with the lock held.
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits until something has changed.
+    fn wait<'p>(&self, mut progress: MutexGuard<'p, Progress<T>>) -> MutexGuard<'p, Progress<T>> {
+        progress.waiting += 1;
+        let mut progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        progress.waiting -= 1;
+        progress
+    }
+
+    /// Changes something, and wakes those who wait for it. Waking is dear where nobody does.
+    fn change(&self, change: impl FnOnce(&mut Progress<T>)) {
+        let mut progress = self.lock();
+        change(&mut progress);
+        if progress.waiting > 0 {
+            self.changed.notify_all();
+        }
+    }
 }
 
 /// Stops all threads when one of them ends, however it ends.
@@ -167,8 +190,7 @@ struct StopOnDrop<'s, T>(&'s Shared<T>);
 
 impl<T> Drop for StopOnDrop<'_, T> {
     fn drop(&mut self) {
-        self.0.lock().stopped = true;
-        self.0.changed.notify_all();
+        self.0.change(|progress| progress.stopped = true);
     }
 }
 
@@ -214,6 +236,7 @@ impl<M: Maker> Split<'_, M> {
             made: (0..ahead).map(|_| None).collect(),
             spare,
             stopped: false,
+            waiting: 0,
         };
         let shared = Shared { progress: Mutex::new(progress), changed: Condvar::new() };
         let workers: Vec<Worker<'_>> = (0..helpers).map(|_| evaluator.worker.beside()).collect();
@@ -253,13 +276,11 @@ impl<M: Maker> Split<'_, M> {
                     if let Some(begun) = progress.begin() {
                         break begun;
                     }
-                    progress =
-                        shared.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+                    progress = shared.wait(progress);
                 }
             };
             let batch = self.make(worker, shared, &mut state, at, buffer);
-            shared.lock().put(at, batch);
-            shared.changed.notify_all();
+            shared.change(|progress| progress.put(at, batch));
         }
     }
 
@@ -293,8 +314,7 @@ impl<M: Maker> Split<'_, M> {
                     {
                         break Next::Make(at, buffer);
                     }
-                    progress =
-                        shared.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+                    progress = shared.wait(progress);
                 }
             };
             match next {
@@ -303,7 +323,6 @@ impl<M: Maker> Split<'_, M> {
                     shared.lock().put(at, batch);
                 }
                 Next::HandOn(mut batch) => {
-                    shared.changed.notify_all();
                     let rows = batch.values.chunks_mut(self.width);
                     for (made, row) in batch.made.into_iter().zip(rows) {
                         let (made, annotations) = match made {
@@ -314,8 +333,7 @@ impl<M: Maker> Split<'_, M> {
                         consume(made, row)?;
                         done += 1;
                     }
-                    shared.lock().spare.push(batch.values);
-                    shared.changed.notify_all();
+                    shared.change(|progress| progress.spare.push(batch.values));
                 }
             }
         }
