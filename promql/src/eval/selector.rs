@@ -12,7 +12,7 @@ use super::block::{ABSENT, Series, Sink, is_present};
 use super::evaluator::{Evaluator, Worker};
 use super::failure::QueryFailure;
 use super::layout::{Layouts, Run, Shape};
-use super::plan::Selector;
+use super::plan::{Look, Selector};
 use super::row::{Histograms, OwnedCell, Row, RowRef, put};
 use super::seconds;
 use super::split::{self, Maker};
@@ -291,7 +291,7 @@ pub(super) fn stream(
     filter: Option<Filter>,
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
-    stream_of(evaluator, selector, steps, Itself, filter, sink)
+    stream_of(evaluator, (selector, selector.look), steps, Itself, filter, sink)
 }
 
 /// Hands the time of the sample that each step sees to `sink`, in seconds.
@@ -305,7 +305,12 @@ pub(super) fn stream_timestamps(
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
     let time = |columns: &Columns, at: usize| seconds(columns.times()[at]);
-    stream_of(evaluator, selector, steps, time, None, &mut |mut series, row| {
+    // Prometheus forgets an offset beside `@` here: it looks at the time of the `@`, at samples that were fetched with the offset.
+    let look = match selector.look {
+        Look { at: Some(at), .. } => Look { offset: 0, at: Some(at) },
+        look => look,
+    };
+    stream_of(evaluator, (selector, look), steps, time, None, &mut |mut series, row| {
         series.drop_name(evaluator.delayed_names);
         sink(series, row)
     })
@@ -326,7 +331,7 @@ pub(super) fn stream_start_timestamps(
         true => seconds(columns.start(at)),
         false => ABSENT,
     };
-    stream_of(evaluator, selector, steps, start, None, &mut |mut series, row| {
+    stream_of(evaluator, (selector, selector.look), steps, start, None, &mut |mut series, row| {
         series.drop_name(evaluator.delayed_names);
         sink(series, row)
     })
@@ -347,13 +352,13 @@ pub(super) fn stream_sample_times(
         Some(_) => f64::NAN,
         None => columns.times()[at] as f64,
     };
-    stream_of(evaluator, selector, steps, time, None, sink)
+    stream_of(evaluator, (selector, selector.look), steps, time, None, sink)
 }
 
 /// Hands what `value` makes of the sample that each step sees to `sink`.
 fn stream_of(
     evaluator: &Evaluator<'_>,
-    selector: &Selector<'_>,
+    (selector, look): (&Selector<'_>, Look),
     steps: Steps,
     value: impl Value,
     filter: Option<Filter>,
@@ -362,7 +367,7 @@ fn stream_of(
     let selected = Selected::of_windows(evaluator, selector, (evaluator.lookback, 0), steps)?;
     let Some(selected) = &selected else { return Ok(()) };
     // An instant selector sees the last sample of a window: one as old as the lookback is too old.
-    let (look, range) = (selector.look, evaluator.lookback);
+    let range = evaluator.lookback;
     let frame = Frame { steps, look, range, context: evaluator.context };
     let maker = Seeing { selected, frame, value, filter };
     split::for_each(evaluator, &maker, selected.len(), steps.count, &mut |seen, row| {

@@ -145,9 +145,7 @@ impl Grammar<'_> {
             }
             _ => {
                 let function = self.one(&MAPS);
-                self.at_allowed = self.dialect == Dialect::All || function != "timestamp";
                 let of = self.vector(depth, phase);
-                self.at_allowed = true;
                 format!("{function}({of})")
             }
         }

@@ -11,7 +11,6 @@
 //! | `topk`, `bottomk` with ties and NaN | their heaps keep another of the equals |
 //! | vectors with names beside `atan2` | 2.42 keeps the name |
 //! | `@` on ranges of `predict_linear` and `quantile_over_time` | 2.42 evaluates the fixed range at the first step alone and moves it afterwards |
-//! | `@` within `timestamp` | Prometheus, 3 too, forgets the offset beside it and finds no sample |
 //! | `count_values by (l)` into a label that sorts before `l` | 2.42 mixes groups up from the second step on |
 //! | pairs that a comparison drops, when a second pair of that match follows | 3 complains, 2.42 does not: counted, see `is_earlier_complaint` |
 //! | order of series where the head alone is asked | 2.42 sorts by labels, 3 has them as created: created in that order |
