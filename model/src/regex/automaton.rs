@@ -24,10 +24,15 @@ const DEEP: usize = 100;
 /// Enough for the deepest expression, without optimisation.
 const DEEP_STACK_BYTES: usize = 64 << 20;
 
+/// Without automata that are complete before the first search: most expressions are compiled for a query and tried on few values, and
+/// building one takes longer than parsing the rest of the query. The lazy one is about as fast.
+fn base() -> meta::Config {
+    meta::Config::new().dfa(false)
+}
+
 /// Compiles to what answers only whether all of a text matches.
 pub(super) fn whole(node: &Node, height: usize) -> Option<meta::Regex> {
-    let config =
-        meta::Config::new().which_captures(WhichCaptures::Implicit).nfa_size_limit(Some(BYTES_MAX));
+    let config = base().which_captures(WhichCaptures::Implicit).nfa_size_limit(Some(BYTES_MAX));
     compile(node, height, false, config)
 }
 
@@ -35,7 +40,7 @@ pub(super) fn whole(node: &Node, height: usize) -> Option<meta::Regex> {
 pub(super) fn with_groups(node: &Node, height: usize, groups: usize) -> Option<meta::Regex> {
     // A search may keep two places per group and state, and states are as many as the compiled
     // size allows.
-    let config = meta::Config::new()
+    let config = base()
         .which_captures(WhichCaptures::All)
         .nfa_size_limit(Some(BYTES_MAX.min(GROUP_BYTES_MAX / (groups + 1))));
     compile(node, height, true, config)

@@ -16,8 +16,11 @@ const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// `expr` over several lines, or on one if it is too long for that or would read back differently.
 pub(crate) fn pretty(expr: &Expr) -> String {
-    let mut out = Bounded { text: String::new(), bytes_max: TEXT_BYTES_MAX };
     let canonical = expr.to_string();
+    if canonical.len() <= LINE_BYTES_MAX {
+        return canonical;
+    }
+    let mut out = Bounded { text: String::new(), bytes_max: TEXT_BYTES_MAX };
     if write(&mut out, expr, 0).is_err() {
         return canonical;
     }
