@@ -294,6 +294,15 @@ pub(super) fn stream(
     stream_of(evaluator, (selector, selector.look), steps, Itself, filter, sink)
 }
 
+/// Where the times of samples are looked at. Prometheus forgets an offset beside `@` here: it looks at the time of the `@`, at samples that were
+/// fetched with the offset.
+fn look_of_times(selector: &Selector<'_>) -> Look {
+    match selector.look {
+        Look { at: Some(at), .. } => Look { offset: 0, at: Some(at) },
+        look => look,
+    }
+}
+
 /// Hands the time of the sample that each step sees to `sink`, in seconds.
 ///
 /// # Errors
@@ -305,15 +314,17 @@ pub(super) fn stream_timestamps(
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
     let time = |columns: &Columns, at: usize| seconds(columns.times()[at]);
-    // Prometheus forgets an offset beside `@` here: it looks at the time of the `@`, at samples that were fetched with the offset.
-    let look = match selector.look {
-        Look { at: Some(at), .. } => Look { offset: 0, at: Some(at) },
-        look => look,
-    };
-    stream_of(evaluator, (selector, look), steps, time, None, &mut |mut series, row| {
-        series.drop_name(evaluator.delayed_names);
-        sink(series, row)
-    })
+    stream_of(
+        evaluator,
+        (selector, look_of_times(selector)),
+        steps,
+        time,
+        None,
+        &mut |mut series, row| {
+            series.drop_name(evaluator.delayed_names);
+            sink(series, row)
+        },
+    )
 }
 
 /// Hands the start timestamp of the sample that each step sees to `sink`, in seconds; nothing if start timestamps do not count.
@@ -331,10 +342,17 @@ pub(super) fn stream_start_timestamps(
         true => seconds(columns.start(at)),
         false => ABSENT,
     };
-    stream_of(evaluator, (selector, selector.look), steps, start, None, &mut |mut series, row| {
-        series.drop_name(evaluator.delayed_names);
-        sink(series, row)
-    })
+    stream_of(
+        evaluator,
+        (selector, look_of_times(selector)),
+        steps,
+        start,
+        None,
+        &mut |mut series, row| {
+            series.drop_name(evaluator.delayed_names);
+            sink(series, row)
+        },
+    )
 }
 
 /// Hands the time of the float sample that each step sees to `sink`, in milliseconds; not a number for a histogram.
