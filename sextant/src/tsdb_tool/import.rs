@@ -79,7 +79,7 @@ fn write(
 ) -> anyhow::Result<Vec<PathBuf>> {
     let mut ulids = ulid::Generator::new();
     let mut name = move |_: usize| next_ulid(&mut ulids);
-    let (mut builder, mut written) = (BlockBuilder::new(BLOCK_MS), Vec::new());
+    let (mut builder, mut written) = (BlockBuilder::new(BLOCK_MS).beside_others(), Vec::new());
     let mut samples = OpenMetrics::new(text);
     let mut count = 0u32;
     while let Some(sample) = samples.next() {

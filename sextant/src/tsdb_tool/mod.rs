@@ -39,7 +39,8 @@ enum TsdbCommand {
     Dump(DumpFlags),
     /// Read everything in a store and list what is damaged; exit code 1 if anything is
     Verify(VerifyFlags),
-    /// Write blocks from an OpenMetrics text with timestamps. A running server sees them within a minute
+    /// Write blocks from an OpenMetrics text with timestamps. A running server reads them within two minutes, later if its
+    /// head has samples of that time in memory
     Import(ImportFlags),
     /// The same under promtool's name
     #[command(subcommand, hide = true)]

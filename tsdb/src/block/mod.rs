@@ -97,6 +97,8 @@ pub(crate) struct BlockSelection {
     /// Sorted by labels.
     pub(crate) series: Vec<BlockSeries>,
     chunks: Vec<ChunkRef>,
+    /// Whether labels outside of a projection are missing.
+    pub(crate) is_projected: bool,
     /// Places in the chunk files where reading left off.
     positions: Mutex<Vec<ReadPosition>>,
 }
@@ -152,10 +154,11 @@ impl Block {
         charge: &mut model::Charge,
         context: &QueryContext,
     ) -> Result<BlockSelection, QueryError> {
-        let mut selection = BlockSelection::default();
+        let names = projection.filter(|_| self.index.is_ordered());
+        let is_projected = names.is_some();
+        let mut selection = BlockSelection { is_projected, ..BlockSelection::default() };
         let BlockSelection { series, chunks, .. } = &mut selection;
         let mut cursor = self.index.cursor();
-        let names = projection.filter(|_| self.index.is_ordered());
         let mut projection = names.map(Projection::new);
         for (i, id) in postings::select(&*self.index, matchers, context)?.into_iter().enumerate() {
             if i % 256 == 0 {

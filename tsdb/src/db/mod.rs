@@ -145,8 +145,8 @@ struct Upkeep {
     first_segment: u32,
     /// Folders of blocks that were there at the start, whatever became of them.
     found_at_start: HashSet<Ulid>,
-    /// Blocks that came later and could not be opened yet.
-    not_opened: HashSet<Ulid>,
+    /// Blocks that came later and are not read yet, with the files that they had in the last round.
+    waiting: HashMap<Ulid, maintain::Files>,
 }
 
 /// The log could not be made durable.

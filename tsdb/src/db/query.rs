@@ -316,7 +316,7 @@ impl Selected<'_> {
             self.blocks.push((block, selected));
         }
         if let ([(_, selected)], true) = (&self.blocks[..], one_block)
-            && (projection.is_some() || selected.is_sorted())
+            && (selected.is_projected || selected.is_sorted())
         {
             self.series = SelectedSeries::Block;
             return Ok(());
@@ -471,6 +471,13 @@ impl SeriesSet for Selected<'_> {
 
     fn latest(&self, index: usize) -> Option<Sample> {
         let HeadSeries { last_t, last_v, .. } = self.in_head(index)?;
+        if let SelectedSeries::Merged(series) = &self.series {
+            let reaches =
+                |(at, _): &(u32, u32)| self.blocks[*at as usize].0.meta.range().max >= last_t;
+            if series[index].blocks.iter().any(reaches) {
+                return None;
+            }
+        }
         let seen = TimeRange::new(self.range.min.max(self.view.head_from), self.range.max);
         Some(Sample { t: last_t, v: last_v? }).filter(|sample| seen.contains(sample.t))
     }

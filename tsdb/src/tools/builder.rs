@@ -9,7 +9,7 @@ use std::sync::Arc;
 use model::{HistogramValue, Labels, TimeRange, Timestamp};
 use ulid::Ulid;
 
-use crate::block::meta::Meta;
+use crate::block::meta::{HINT_OUT_OF_ORDER, Meta};
 use crate::block::source::{SeriesSource, SourceSeries};
 use crate::block::symbol_list::SymbolList;
 use crate::block::writer::{BlockError, write_block_from};
@@ -24,6 +24,7 @@ pub struct BlockBuilder {
     /// By the start of the block.
     blocks: BTreeMap<Timestamp, Samples>,
     bytes: usize,
+    beside_others: bool,
 }
 
 type Samples = BTreeMap<Labels, Vec<(Timestamp, SampleValue)>>;
@@ -32,7 +33,15 @@ impl BlockBuilder {
     /// For blocks of `span_ms` milliseconds, at least 1.
     #[must_use]
     pub fn new(span_ms: i64) -> Self {
-        Self { span_ms: span_ms.max(1), blocks: BTreeMap::new(), bytes: 0 }
+        Self { span_ms: span_ms.max(1), blocks: BTreeMap::new(), bytes: 0, beside_others: false }
+    }
+
+    /// Marks the blocks as made of samples that came out of order, for a folder in which a store has a head: a store that starts does not take its head to
+    /// begin after them.
+    #[must_use]
+    pub const fn beside_others(mut self) -> Self {
+        self.beside_others = true;
+        self
     }
 
     /// Adds a float sample.
@@ -78,7 +87,10 @@ impl BlockBuilder {
         create_dir_durably(disk.as_ref(), dir)?;
         let mut written = Vec::new();
         for (number, (start, samples)) in std::mem::take(&mut self.blocks).into_iter().enumerate() {
-            let meta = Meta::of_head(name(number), start, start.saturating_add(self.span_ms));
+            let mut meta = Meta::of_head(name(number), start, start.saturating_add(self.span_ms));
+            if self.beside_others {
+                meta.compaction.hints = vec![String::from(HINT_OUT_OF_ORDER)];
+            }
             let mut source = Source::new(samples);
             let block = write_block_from(disk, dir, meta, &mut source).map_err(io::Error::other)?;
             written.extend(block.map(|(path, _)| path));

@@ -37,7 +37,12 @@ impl Db {
             None => block_spans(min, milliseconds(self.retention.lock().time)),
         };
         let blocks = Arc::clone(&self.blocks.read());
-        let metas: Vec<&Meta> = blocks.loaded.iter().map(|block| &block.meta).collect();
+        // Late samples may be in blocks before the rest of their time is. Merged with others, such a block would not be known for one of late samples any more, and
+        // the next start would take the head to begin after it.
+        let end = self.head.read().min_valid();
+        let is_complete = |meta: &&Meta| meta.max_time <= end || !meta.is_out_of_order();
+        let metas: Vec<&Meta> =
+            blocks.loaded.iter().map(|block| &block.meta).filter(is_complete).collect();
         let chosen = plan(&metas, &spans);
         let is_chosen = |block: &&Arc<Block>| chosen.contains(&block.meta.ulid);
         blocks.loaded.iter().filter(is_chosen).map(Arc::clone).collect()

@@ -19,6 +19,7 @@ use crate::Fsync;
 use crate::block::writer::BlockError;
 use crate::wal::WalError;
 use crate::wal::checkpoint::{Keep, Request, checkpoint};
+pub(super) use adopt::Files;
 
 /// What a round of maintenance did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

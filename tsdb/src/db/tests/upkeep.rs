@@ -106,36 +106,86 @@ fn a_snapshot_is_a_store_of_its_own() {
 }
 
 #[test]
-fn a_block_that_is_put_into_the_folder_is_read_from_the_next_round_on() {
+fn blocks_that_are_put_into_the_folder_are_read_once_they_are_complete() {
     let disk = MemDisk::new();
     let db = open(&disk);
     run(&db, 2, 10 * HOUR, 11 * HOUR);
-    let late = expected(2, [HOUR, HOUR + MINUTE]);
     // Made elsewhere and moved here, at first without one of its files.
-    let mut builder = crate::tools::BlockBuilder::new(2 * HOUR);
-    for i in 0..2 {
-        builder.add(&labels(i), HOUR, value(i, HOUR));
-        builder.add(&labels(i), HOUR + MINUTE, value(i, HOUR + MINUTE));
+    let dir = put_block(&disk, 7, HOUR);
+    disk.rename(&dir.join("index"), Path::new("/index")).unwrap();
+    for _ in 0..3 {
+        assert_eq!(db.maintain().unwrap().blocks_adopted, 0);
     }
-    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    disk.create_dir_all(Path::new("/made")).unwrap();
-    let ulid = ulid::Ulid::from(7_u128);
-    builder.write(&shared, Path::new("/made"), |_| ulid).unwrap();
-    let (made, dir) =
-        (Path::new("/made").join(ulid.to_string()), Path::new("/data").join(ulid.to_string()));
-    disk.rename(&made.join("index"), Path::new("/made/index")).unwrap();
-    disk.rename(&made, &dir).unwrap();
+    disk.rename(Path::new("/index"), &dir.join("index")).unwrap();
+    // Its files have changed, and may change again.
     assert_eq!(db.maintain().unwrap().blocks_adopted, 0);
-    disk.rename(Path::new("/made/index"), &dir.join("index")).unwrap();
-    assert_eq!(content_of(&db, &[], TimeRange::new(0, 2 * HOUR)), Content::new());
+    let early = TimeRange::new(0, 2 * HOUR);
+    assert_eq!(content_of(&db, &[], early), Content::new());
     assert_eq!(db.maintain().unwrap().blocks_adopted, 1);
-    assert_eq!(content_of(&db, &[], TimeRange::new(0, 2 * HOUR)), late);
+    assert_eq!(content_of(&db, &[], early), expected(2, [HOUR, HOUR + MINUTE]));
     assert_eq!(db.maintain().unwrap().blocks_adopted, 0);
     // What is done with blocks is done with it too.
-    db.delete_series(&[vec![Matcher::equal("i", "0")]], TimeRange::new(0, 2 * HOUR)).unwrap();
+    db.delete_series(&[vec![Matcher::equal("i", "0")]], early).unwrap();
     db.clean_tombstones().unwrap();
     assert_eq!(db.maintain().unwrap().blocks_adopted, 0);
-    assert_eq!(content_of(&db, &[], TimeRange::new(0, 2 * HOUR)).len(), 1);
+    assert_eq!(content_of(&db, &[], early).len(), 1);
+}
+
+#[test]
+fn a_block_of_the_time_that_the_head_has_or_of_the_future_is_not_read() {
+    let disk = MemDisk::new();
+    let db = open(&disk);
+    run(&db, 2, 10 * HOUR, 11 * HOUR);
+    let all = content(&db);
+    put_block(&disk, 7, 10 * HOUR + 30 * MINUTE);
+    put_block(&disk, 8, 9_000 * HOUR);
+    for _ in 0..3 {
+        assert_eq!(db.maintain().unwrap().blocks_adopted, 0);
+    }
+    assert_eq!(content(&db), all);
+    // When the head is past it, it is.
+    run(&db, 2, 11 * HOUR + MINUTE, 14 * HOUR);
+    let adopted: u32 = (0..3).map(|_| db.maintain().unwrap().blocks_adopted).sum();
+    assert_eq!(adopted, 1);
+}
+
+/// Puts a block of two samples of two series, the first at `t`, into the folder.
+fn put_block(disk: &MemDisk, number: u128, t: i64) -> std::path::PathBuf {
+    let mut builder = crate::tools::BlockBuilder::new(2 * HOUR);
+    for i in 0..2 {
+        builder.add(&labels(i), t, value(i, t));
+        builder.add(&labels(i), t + MINUTE, value(i, t + MINUTE));
+    }
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let ulid = ulid::Ulid::from(number);
+    builder.write(&shared, Path::new("/made"), |_| ulid).unwrap();
+    let dir = Path::new("/data").join(ulid.to_string());
+    disk.rename(&Path::new("/made").join(ulid.to_string()), &dir).unwrap();
+    dir
+}
+
+#[test]
+fn blocks_of_late_samples_are_not_merged_before_the_rest_of_their_time_is_in_blocks() {
+    let disk = MemDisk::new();
+    let window = Duration::from_secs(6 * 3_600);
+    let options = || Options { out_of_order_time_window: window, ..small_segments() };
+    let db = open_with(&disk, options());
+    run(&db, 2, 6 * HOUR, 12 * HOUR + 50 * MINUTE);
+    db.maintain().unwrap();
+    assert_eq!(db.head.read().min_valid(), 10 * HOUR);
+    append(&db, 2, 10 * HOUR + 30 * MINUTE + 1);
+    append(&db, 2, 12 * HOUR + 20 * MINUTE + 1);
+    let all = content(&db);
+    // Deleting nothing puts them into blocks of their own.
+    let nothing = [vec![Matcher::equal("i", "9")]];
+    db.delete_series(&nothing, TimeRange::ALL).unwrap();
+    for _ in 0..3 {
+        db.maintain().unwrap();
+    }
+    assert_eq!(content(&db), all);
+    drop(db);
+    disk.kill();
+    assert_eq!(content(&open_with(&disk, options())), all);
 }
 
 #[test]
