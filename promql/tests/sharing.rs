@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use mixed::{store, text};
 use model::{Budget, QueryContext};
+use promql::value::Value;
 use promql::{Engine, EngineOptions, ParseOptions, QueryFailure, QueryOptions, QueryResult};
 use proptest::prelude::*;
 
@@ -156,4 +157,17 @@ fn what_is_kept_is_within_bounds() {
             assert!(over(&shared) || shared == each || over(&each), "{same} within {bytes} bytes");
         }
     }
+}
+
+#[test]
+fn what_depends_on_the_order_of_matchers_is_shared_in_that_order_alone() {
+    let store = store(1);
+    let (one, other) = ("absent(none{l=\"a\",l=~\"b\"})", "absent(none{l=~\"b\",l=\"a\"})");
+    let query = format!("{one} or {one} or {other} or {other}");
+    let context = QueryContext::unbounded();
+    let result = answer(&store, &query, (600_000, 15_000, 1), u64::MAX, true, &context).unwrap();
+    let Value::Vector(samples) = result.value else { panic!("an instant query gives a vector") };
+    let labels: Vec<String> = samples.iter().map(|sample| sample.labels.to_string()).collect();
+    // Equality takes a label up, and any other matcher of it strikes it out again: if it comes later.
+    assert_eq!(labels, ["{}", "{l=\"a\"}"]);
 }

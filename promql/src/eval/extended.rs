@@ -11,6 +11,7 @@ use super::evaluator::Evaluator;
 use super::failure::{ExecutionError, QueryFailure};
 use super::mixed_window::{Context, Samples};
 use super::plan::{Look, Selector, WindowFunction};
+use super::range_seconds;
 use super::rate::Kind;
 use super::row::{Histograms, OwnedCell, Row, put};
 use super::selector;
@@ -163,14 +164,9 @@ pub(super) fn evaluate(
         change += correction;
     }
     if kind == Kind::Rate {
-        change /= range_seconds(context);
+        change /= range_seconds(context.frame.range);
     }
     Some(OwnedCell::Float(change))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "ranges are shorter than 2^53 ms")]
-fn range_seconds(context: &Context<'_>) -> f64 {
-    context.frame.range as f64 / 1000.0
 }
 
 /// The samples of a window that begins with the last sample at or before its start: for `resets` and `changes`.
@@ -232,7 +228,7 @@ fn histogram_change(
         reconcile(&remark, Operation::Addition, change.add(&lost)).ok()?;
     }
     if kind == Kind::Rate {
-        change.divide(range_seconds(context));
+        change.divide(range_seconds(context.frame.range));
     }
     change.counter_reset = CounterReset::Gauge;
     change.compact(0);

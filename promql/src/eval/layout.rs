@@ -115,11 +115,11 @@ impl<T> Layouts<T> {
             return Ok(&self.known[at]);
         }
         let bytes: usize = self.known.iter().map(Layout::bytes).sum();
-        let at = if self.known.len() < LAYOUTS_MAX && bytes + size_of_val(times) < BYTES_MAX {
+        let has_room = self.known.len() < LAYOUTS_MAX && bytes + size_of_val(times) < BYTES_MAX;
+        let at = if self.known.is_empty() || has_room {
             self.known.push(Layout::empty());
             self.known.len() - 1
         } else {
-            self.known.truncate(self.known.len().max(1));
             self.oldest = (self.oldest + 1) % self.known.len();
             self.oldest
         };
@@ -311,6 +311,20 @@ mod tests {
         let mut layouts = Layouts::default();
         let layout = layouts.of(times, frame, Shape::Last, |_| ()).unwrap();
         assert_eq!(windows(&layout.runs), lasts, "{steps:?}");
+    }
+
+    #[test]
+    fn a_layout_larger_than_what_is_remembered_is_made_all_the_same() {
+        let long: Vec<i64> = (0..200_000).map(|i| 10 * i).collect();
+        assert!(size_of_val(&long[..]) > BYTES_MAX);
+        check(&long, 1_000, Steps::new(0, 2_000_000, 200_000));
+        let frame = frame(1_000, Steps::new(0, 2_000_000, 200_000));
+        let mut layouts = Layouts::default();
+        for times in [&long[..], &long[1..], &long[..50], &long[..], &long[..60]] {
+            let layout = layouts.of(times, frame, Shape::Last, |_| ()).unwrap();
+            let expected = frame.walk(times, |_| ());
+            assert_eq!(layout.sizes, expected, "{} samples", times.len());
+        }
     }
 
     #[test]

@@ -85,6 +85,12 @@ fn seconds(t: Timestamp) -> f64 {
     t as f64 / 1000.0
 }
 
+/// The length of a range in seconds, as Go's `Duration.Seconds` rounds it: whole seconds and the rest one by one.
+#[expect(clippy::cast_precision_loss, reason = "ranges are shorter than 2^53 ms")]
+fn range_seconds(ms: i64) -> f64 {
+    (ms / 1_000) as f64 + (ms % 1_000 * 1_000_000) as f64 / 1e9
+}
+
 /// How an engine evaluates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineOptions {

@@ -5,6 +5,7 @@ use model::{Columns, Timestamp};
 use super::block::ABSENT;
 use super::failure::QueryFailure;
 use super::layout::{Layouts, Run, Shape};
+use super::range_seconds;
 use super::window::{Extent, Frame, WindowSizes};
 
 /// Which change is asked for.
@@ -56,7 +57,7 @@ impl Extrapolation {
             if gap >= threshold { average / 2.0 } else { gap }
         };
         let (to_start, to_end) = (capped(run.to_start), capped(run.to_end));
-        let per = if kind == Kind::Rate { range as f64 / 1000.0 } else { 1.0 };
+        let per = if kind == Kind::Rate { range_seconds(range) } else { 1.0 };
         let counter = kind != Kind::Delta;
         let mut this = Self { sampled, to_start, to_end, counter, per, factor: 0.0 };
         this.factor = this.factor_from(to_start);
@@ -117,6 +118,7 @@ pub(super) fn extrapolated(
     })?;
     let resets = if kind == Kind::Delta { Vec::new() } else { resets(values) };
     let mut resets = &resets[..];
+    let mut added = 0;
     out.fill(ABSENT);
     for (run, extrapolation) in layout.runs.iter().zip(&layout.made) {
         if run.first == run.last {
@@ -138,15 +140,23 @@ pub(super) fn extrapolated(
                     let inside = resets.iter().skip_while(|reset| reset.at <= first);
                     for reset in inside.take_while(|reset| reset.at <= last) {
                         change += reset.lost;
+                        added += 1;
                     }
                     *out = extrapolation.apply(change, values[first]);
                 }
+            }
+            if added >= RESETS_UNCHECKED {
+                frame.context.check()?;
+                added = 0;
             }
             done += steps;
         }
     }
     Ok(layout.sizes)
 }
+
+/// Resets that are added before the clock is looked at again.
+const RESETS_UNCHECKED: usize = 1 << 18;
 
 /// Windows at a time.
 const BATCH: usize = 32;
@@ -266,7 +276,7 @@ impl Sampled {
             factor = (sampled + to_start + to_end) / sampled;
         }
         if kind == Kind::Rate {
-            factor /= self.range as f64 / 1000.0;
+            factor /= range_seconds(self.range);
         }
         factor
     }
@@ -344,6 +354,16 @@ mod tests {
             || out[0].to_bits() == expected.to_bits()
             || (out[0].is_nan() && expected.is_nan() && !is_absent(expected));
         assert!(same, "{kind:?} of {values:?} over {range_s} s at {at_s} s is {}", out[0]);
+    }
+
+    #[test]
+    fn ranges_are_divided_as_go_divides() {
+        // Seconds and the rest are rounded one by one, so 1.118 s has another last bit than 1118 / 1000.
+        for (ms, bits) in [(1_000_i64, 1.0_f64), (300_000, 300.0), (1_500, 1.5), (-250, -0.25)] {
+            assert_eq!(range_seconds(ms).to_bits(), bits.to_bits());
+        }
+        assert_eq!(range_seconds(1_118), 1.0 + 0.118);
+        assert_ne!(range_seconds(1_118), 1.118);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::ast::{
     TimeModifiers, ValueType, VectorSelector,
 };
 use crate::eval::failure::{ExecutionError, QueryFailure};
-use crate::eval::{arithmetic, extended};
+use crate::eval::{arithmetic, extended, range_seconds};
 use crate::quote::{quoted, quoted_bytes};
 
 /// What planning depends on besides the expression.
@@ -135,11 +135,10 @@ impl HistogramUse {
 }
 
 impl<'c> Planner<'c> {
-    #[expect(clippy::cast_precision_loss, reason = "Prometheus computes in float seconds as well")]
     fn new(context: &'c PlanContext, sharing: Sharing) -> Self {
         let range = context.end.saturating_sub(context.start);
         let durations =
-            DurationContext { step: context.step as f64 / 1e3, range: range as f64 / 1e3 };
+            DurationContext { step: range_seconds(context.step), range: range_seconds(range) };
         let histogram_use = HistogramUse::Any;
         Self { context, durations, bounds: None, histogram_use, sharing }
     }

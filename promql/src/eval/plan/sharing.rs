@@ -93,7 +93,7 @@ impl Sharing {
         if self.again || self.repeated.get(from).is_none_or(|start| *start >= span.end) {
             return None;
         }
-        let meaning = (expr.to_string(), (times.min, times.max), histogram_use);
+        let meaning = (in_full(expr), (times.min, times.max), histogram_use);
         if self.marks {
             let part = self.parts.get_mut(&meaning)?;
             part.marked += 1;
@@ -105,6 +105,25 @@ impl Sharing {
         part.occurrences += 1;
         Some(Occurrence { shared: None, again: part.occurrences > 1 })
     }
+}
+
+/// The expression in canonical form, and its matchers as they were written: `absent` takes its labels from them in that order.
+fn in_full(expr: &Expr) -> String {
+    let mut text = expr.to_string();
+    for expr in expr.descendants() {
+        let selector = match expr {
+            Expr::Vector(selector) => selector,
+            Expr::Matrix(matrix) => &matrix.vector,
+            _ => continue,
+        };
+        for matcher in &selector.matchers {
+            text.push_str(matcher.name());
+            text.push_str(matcher.op().as_str());
+            text.push_str(matcher.value());
+            text.push('\n');
+        }
+    }
+    text
 }
 
 /// Where the expressions in `expr` start, itself included: in the same order for all that read the same.
