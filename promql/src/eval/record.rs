@@ -1,6 +1,7 @@
 //! Writes down what operations did, for [`Explained`].
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::arithmetic::Filter;
@@ -19,14 +20,14 @@ const NAMED_MAX: usize = 8;
 pub(super) struct Record {
     /// Operands come after what they are operands of.
     nodes: RefCell<Vec<Node>>,
+    /// Where the node of an operation is, by its plan, which tells operations apart, and its parent: one may be evaluated several times.
+    known: RefCell<HashMap<(*const (), Option<usize>), usize>>,
     current: Cell<Option<usize>>,
 }
 
 #[derive(Debug)]
 struct Node {
     parent: Option<usize>,
-    /// Tells operations apart: one may be evaluated several times.
-    plan: *const (),
     explained: Explained,
 }
 
@@ -41,10 +42,9 @@ impl Record {
     fn enter(&self, plan: &VectorPlan<'_>) -> usize {
         let (parent, address) = (self.current.get(), std::ptr::from_ref(plan).cast::<()>());
         let mut nodes = self.nodes.borrow_mut();
-        let known = nodes.iter().position(|node| node.plan == address && node.parent == parent);
-        let at = known.unwrap_or_else(|| {
+        let at = *self.known.borrow_mut().entry((address, parent)).or_insert_with(|| {
             let explained = Explained { operation: describe(plan), ..Explained::default() };
-            nodes.push(Node { parent, plan: address, explained });
+            nodes.push(Node { parent, explained });
             nodes.len() - 1
         });
         self.current.set(Some(at));
