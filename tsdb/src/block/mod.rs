@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chunkenc::Encoding;
-use model::{Columns, Labels, Matcher, QueryContext, QueryError, TimeRange};
+use model::{Columns, Labels, QueryContext, QueryError, Selection, TimeRange};
 use parking_lot::Mutex;
 
 use crate::disk::Disk;
@@ -144,16 +144,16 @@ impl Block {
         self.index.bytes() + self.chunks.bytes()
     }
 
-    /// The series that satisfy all matchers and have chunks that overlap `range`; `charge` is made to cover them. Of their labels those in
-    /// `projection`, if one is given and the order of the series in the index can be relied on.
+    /// The series that satisfy all matchers and have chunks that overlap the range; `charge` is made to cover them. Where the order of the series in the
+    /// index can be relied on, not more than the limit, and of their labels those of the projection, if there is one.
     pub(crate) fn select(
         &self,
-        matchers: &[Matcher],
-        range: TimeRange,
-        projection: Option<&[&str]>,
+        selection: &Selection<'_>,
         charge: &mut model::Charge,
         context: &QueryContext,
     ) -> Result<BlockSelection, QueryError> {
+        let Selection { matchers, range, projection, limit, .. } = *selection;
+        let limit = if limit > 0 && self.index.is_ordered() { limit } else { usize::MAX };
         let names = projection.filter(|_| self.index.is_ordered());
         let is_projected = names.is_some();
         let mut selection = BlockSelection { is_projected, ..BlockSelection::default() };
@@ -163,6 +163,9 @@ impl Block {
         for (i, id) in postings::select(&*self.index, matchers, context)?.into_iter().enumerate() {
             if i % 256 == 0 {
                 context.check()?;
+            }
+            if series.len() == limit {
+                break;
             }
             let first = chunks.len();
             let all = &cursor.read(id)?.chunks;

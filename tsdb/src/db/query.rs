@@ -178,9 +178,12 @@ impl Querier for View<'_> {
         }
         for block in self.blocks_in(self.range) {
             if matchers.is_empty() {
+                // The first of all are among the first of each; one more tells that there are more.
+                let mut left = if limit > 0 { limit.saturating_add(1) } else { usize::MAX };
                 block.index.values(name, context, |value, _| {
                     insert_all(&mut values, std::iter::once(value));
-                    true
+                    left -= 1;
+                    left > 0
                 })?;
             } else {
                 each_label(&block, matchers, context, |n, value| {
@@ -311,8 +314,9 @@ impl Selected<'_> {
         let one_block = blocks.len() == 1 && head.is_empty();
         let projection = selection.projection.filter(|_| one_block);
         for block in blocks {
-            let (matchers, range) = (selection.matchers, selection.range);
-            let selected = block.select(matchers, range, projection, &mut self.charge, context)?;
+            // The first of all are among the first of each.
+            let of_block = Selection { projection, ..*selection };
+            let selected = block.select(&of_block, &mut self.charge, context)?;
             self.blocks.push((block, selected));
         }
         if let ([(_, selected)], true) = (&self.blocks[..], one_block)

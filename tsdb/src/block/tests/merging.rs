@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{MatchOp, Matcher};
+use model::{MatchOp, Matcher, Selection};
 use proptest::prelude::*;
 
 use super::*;
@@ -42,7 +42,8 @@ fn chunks(block: &Block) -> Vec<(TimeRange, Vec<u8>)> {
     let context = QueryContext::unbounded();
     let mut found = vec![];
     let mut cursor = block.chunks.cursor(1024);
-    let selection = block.select(&[], TimeRange::ALL, None, &mut charge(), &context).unwrap();
+    let selection =
+        block.select(&Selection::new(&[], TimeRange::ALL), &mut charge(), &context).unwrap();
     for series in &selection.series {
         for chunk in selection.chunks_of(series) {
             found.push((chunk.range, cursor.read(chunk.reference).unwrap().bytes.to_vec()));

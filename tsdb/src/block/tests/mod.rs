@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chunkenc::{Encoding, XorChunk};
-use model::{Charge, Columns, QueryContext, QueryError, TimeRange};
+use model::{Charge, Columns, QueryContext, QueryError, Selection, TimeRange};
 use ulid::Ulid;
 
 use super::meta::Meta;
@@ -124,7 +124,7 @@ fn charge() -> Charge {
 fn content(block: &Block) -> Result<Model, QueryError> {
     let context = QueryContext::unbounded();
     let mut model = Model::new();
-    let selection = block.select(&[], TimeRange::ALL, None, &mut charge(), &context)?;
+    let selection = block.select(&Selection::new(&[], TimeRange::ALL), &mut charge(), &context)?;
     for series in &selection.series {
         let mut columns = Columns::new();
         block.read(&selection, series, block.meta.range(), &mut columns, &context)?;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::Command;
 
-use model::Matcher;
+use model::{Matcher, Selection};
 
 use super::*;
 use crate::block::merge::merge;
@@ -64,7 +64,8 @@ fn blocks_of_prometheus(folder: &Path) -> Vec<Block> {
 fn columns(block: &Block) -> BTreeMap<Pairs, Columns> {
     let context = QueryContext::unbounded();
     let mut found = BTreeMap::new();
-    let selection = block.select(&[], TimeRange::ALL, None, &mut charge(), &context).unwrap();
+    let selection =
+        block.select(&Selection::new(&[], TimeRange::ALL), &mut charge(), &context).unwrap();
     for series in &selection.series {
         let mut columns = Columns::new();
         block.read(&selection, series, TimeRange::ALL, &mut columns, &context).unwrap();

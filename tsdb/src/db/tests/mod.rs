@@ -245,6 +245,46 @@ fn labels_that_nobody_looks_at_are_left_out_where_there_is_nothing_to_join() {
 }
 
 #[test]
+fn a_limit_leaves_the_first_series_and_values_with_all_of_their_samples() {
+    let disk = MemDisk::new();
+    let db = open(&disk);
+    // Blocks and the head have different ones of eight series.
+    for t in times(MINUTE, 7 * HOUR) {
+        let from = usize::try_from(t / (2 * HOUR)).unwrap();
+        let mut batch = Batch::new();
+        for i in (from..8).step_by(from + 1) {
+            batch.push_new(labels(i), t, value(i, t));
+        }
+        assert_eq!(db.append(&batch).unwrap().rejected, []);
+    }
+    assert_eq!(db.maintain().unwrap().blocks_cut, 2);
+    let context = QueryContext::unbounded();
+    for range in [TimeRange::ALL, TimeRange::new(0, HOUR), TimeRange::new(HOUR, 3 * HOUR)] {
+        let querier = db.querier(range).unwrap();
+        let read = |limit: usize| {
+            let order = SeriesOrder::Labels;
+            let selection = Selection { limit, order, ..Selection::new(&[], range) };
+            let set = querier.select(&selection, &context).unwrap();
+            let one = |index| {
+                let mut columns = Columns::new();
+                set.read(index, range, &mut columns, &context).unwrap();
+                (set.labels(index).to_string(), columns.times().to_vec())
+            };
+            (0..set.len()).map(one).collect::<Vec<_>>()
+        };
+        let all = read(0);
+        let values = querier.label_values("i", &[], 0, &context).unwrap().values;
+        for limit in 1..=all.len() + 1 {
+            let first = &all[..limit.min(all.len())];
+            assert_eq!(read(limit), first, "{limit} of {range:?}");
+            let some = querier.label_values("i", &[], limit, &context).unwrap();
+            assert_eq!(some.values, values[..limit.min(values.len())]);
+            assert_eq!(some.truncated, limit < values.len());
+        }
+    }
+}
+
+#[test]
 fn a_view_does_not_see_what_comes_after_it() {
     let disk = MemDisk::new();
     let db = open(&disk);
