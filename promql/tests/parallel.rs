@@ -5,9 +5,7 @@
 mod mixed;
 mod store;
 
-use std::time::Duration;
-
-use mixed::{store, text};
+use mixed::{ask, store, text};
 use model::{Budget, QueryContext};
 use promql::{Engine, EngineOptions, ParseOptions, QueryFailure, QueryOptions, QueryResult};
 use proptest::prelude::*;
@@ -60,21 +58,16 @@ fn engine(parallelism: usize, delayed_name_removal: bool) -> Engine {
     Engine::new(options, &telemetry::Registry::new())
 }
 
-/// The answer for `steps` steps from `start` on; to an instant query if there is one.
+/// As [`ask`], with all that can be told.
 fn answer(
     engine: &Engine,
     store: &store::Store,
     query: &str,
-    (start, step, steps): (i64, u64, i64),
+    times: (i64, u64, i64),
     context: &QueryContext,
 ) -> Result<QueryResult, QueryFailure> {
     let options = QueryOptions { per_step_stats: true, explain: true, ..QueryOptions::default() };
-    if steps == 1 {
-        return engine.instant(store, query, start, &options, context);
-    }
-    let end = start + (steps - 1) * i64::try_from(step).unwrap();
-    let step = Duration::from_millis(step);
-    engine.range(store, query, start, end, step, &options, context)
+    ask(engine, store, query, times, &options, context)
 }
 
 proptest! {

@@ -7,9 +7,7 @@
 mod mixed;
 mod store;
 
-use std::time::Duration;
-
-use mixed::{store, text};
+use mixed::{ask, store, text};
 use model::{Budget, QueryContext};
 use promql::value::Value;
 use promql::{Engine, EngineOptions, ParseOptions, QueryFailure, QueryOptions, QueryResult};
@@ -63,11 +61,11 @@ fn written(template: &str, same: bool) -> String {
     })
 }
 
-/// The answer for `steps` steps from `start` on; to an instant query if there is one.
+/// As [`ask`], with an engine of its own for the options.
 fn answer(
     store: &store::Store,
     query: &str,
-    (start, step, steps): (i64, u64, i64),
+    times: (i64, u64, i64),
     samples_max: u64,
     delayed_name_removal: bool,
     context: &QueryContext,
@@ -80,12 +78,7 @@ fn answer(
     };
     let engine = Engine::new(options, &telemetry::Registry::new());
     let options = QueryOptions { per_step_stats: true, ..QueryOptions::default() };
-    if steps == 1 {
-        return engine.instant(store, query, start, &options, context);
-    }
-    let end = start + (steps - 1) * i64::try_from(step).unwrap();
-    let step = Duration::from_millis(step);
-    engine.range(store, query, start, end, step, &options, context)
+    ask(&engine, store, query, times, &options, context)
 }
 
 proptest! {

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
-use model::{Columns, FloatHistogram, Labels, METRIC_NAME, Span};
-use promql::{QueryFailure, QueryResult, Value};
+use model::{Columns, FloatHistogram, Labels, METRIC_NAME, QueryContext, Span};
+use promql::{Engine, QueryFailure, QueryOptions, QueryResult, Value};
 
 use crate::store::Store;
 
@@ -65,6 +66,22 @@ fn histogram(count: f64) -> Arc<FloatHistogram> {
         positive_counts: vec![count],
         ..FloatHistogram::default()
     })
+}
+
+/// The answer for `steps` steps of `step` milliseconds from `start` on; to an instant query if there is one.
+pub(crate) fn ask(
+    engine: &Engine,
+    store: &Store,
+    query: &str,
+    (start, step, steps): (i64, u64, i64),
+    options: &QueryOptions,
+    context: &QueryContext,
+) -> Result<QueryResult, QueryFailure> {
+    if steps == 1 {
+        return engine.instant(store, query, start, options, context);
+    }
+    let end = start + (steps - 1) * i64::try_from(step).expect("tests have short steps");
+    engine.range(store, query, start, end, Duration::from_millis(step), options, context)
 }
 
 /// All of an answer but how many samples were decoded for it; floats by their bits.
