@@ -21,17 +21,23 @@ const CLOCK_FILE: &str = "model/src/clock.rs";
 
 /// Which crates of the workspace each crate may have as normal dependencies; development dependencies
 /// are free. A crate that is missing here is a mistake: decide on its layer first.
-const IMPORTS: [(&str, Imports); 14] = [
+const IMPORTS: [(&str, Imports); 17] = [
     ("model", Imports::These(&[])),
     ("telemetry", Imports::These(&[])),
+    ("metrics-api", Imports::These(&[])),
     ("exposition", Imports::These(&["model", "telemetry"])),
     ("config", Imports::These(&["model", "telemetry"])),
     ("http", Imports::These(&["model", "telemetry", "config"])),
+    ("api-client", Imports::These(&["model", "telemetry", "config", "http"])),
     ("chunkenc", Imports::These(&["model"])),
     ("tsdb", Imports::These(&["model", "telemetry", "chunkenc"])),
     ("promql", Imports::These(&["model", "telemetry"])),
     ("scrape", Imports::These(&["model", "telemetry", "exposition", "config", "http"])),
     ("exporters", Imports::These(&["model", "telemetry", "exposition", "config", "http"])),
+    (
+        "metrics-server",
+        Imports::These(&["model", "telemetry", "metrics-api", "exposition", "http", "api-client"]),
+    ),
     (
         "server",
         Imports::These(&[
@@ -58,6 +64,9 @@ const IMPORTS: [(&str, Imports); 14] = [
             "scrape",
             "exporters",
             "server",
+            "metrics-api",
+            "api-client",
+            "metrics-server",
         ]),
     ),
     ("tests", Imports::Any),

@@ -1,0 +1,1 @@
+//! Asks any Prometheus HTTP API.

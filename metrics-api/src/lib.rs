@@ -1,0 +1,1 @@
+//! The Kubernetes metrics APIs.

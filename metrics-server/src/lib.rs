@@ -1,0 +1,1 @@
+//! Kubelets and Prometheus to the Kubernetes metrics APIs.
