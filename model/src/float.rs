@@ -21,8 +21,8 @@ impl FloatFormat {
         }
     }
 
-    /// From where to where `ryu` lays numbers out as the format does, but for a zero behind the point of whole ones.
-    const fn like_ryu(self) -> std::ops::Range<f64> {
+    /// From where to where `zmij` lays numbers out as the format does, but for a zero behind the point of whole ones.
+    const fn like_zmij(self) -> std::ops::Range<f64> {
         match self {
             Self::General => 1e-4..1e6,
             Self::Api | Self::Plain => 1e-5..1e16,
@@ -46,21 +46,44 @@ pub fn write_float(out: &mut Vec<u8>, v: f64, format: FloatFormat) {
     }
     let v = v.abs();
     // Most values are whole, and their digits need no search for the shortest form.
-    if v < format.whole_max() && v.trunc() == v {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "positive; what is not below 2⁵³ is not written from the cast"
+    )]
+    if v < format.whole_max() && v as u64 as f64 == v {
         let mut buffer = itoa::Buffer::new();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "positive and below 2⁵³"
-        )]
-        return out.extend_from_slice(buffer.format(v as u64).as_bytes());
+        return write_short(out, buffer.format(v as u64).as_bytes());
     }
-    let mut buffer = ryu::Buffer::new();
+    let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(v);
-    if format.like_ryu().contains(&v) && v.trunc() != v {
-        return out.extend_from_slice(text.as_bytes());
+    if format.like_zmij().contains(&v) && v.trunc() != v {
+        return write_short(out, text.as_bytes());
     }
     write_laid_out(out, v, text, format);
+}
+
+/// Appends a text that is seldom shorter than two and never much longer than twenty characters. Two copies of a size that is known, which may overlap,
+/// take less time than a call for one of any size.
+#[inline]
+fn write_short(out: &mut Vec<u8>, text: &[u8]) {
+    fn write_ends<const N: usize>(out: &mut Vec<u8>, text: &[u8]) {
+        let (Some(start), Some(end)) = (text.first_chunk::<N>(), text.last_chunk::<N>()) else {
+            return;
+        };
+        let at = out.len() + text.len() - N;
+        out.extend_from_slice(start);
+        out.truncate(at);
+        out.extend_from_slice(end);
+    }
+    match text.len() {
+        16..=32 => write_ends::<16>(out, text),
+        8..16 => write_ends::<8>(out, text),
+        4..8 => write_ends::<4>(out, text),
+        2..4 => write_ends::<2>(out, text),
+        _ => out.extend_from_slice(text),
+    }
 }
 
 /// Writes `v`, of which `text` has the shortest digits, as the format lays them out.
@@ -94,7 +117,7 @@ pub fn format_float(v: f64, format: FloatFormat) -> String {
 /// Decimal digits without leading or trailing zeros, and the position of the point relative to their start.
 fn shortest_digits(text: &str) -> (Digits, i32) {
     let (mantissa, exponent) = match text.split_once('e') {
-        Some((m, e)) => (m, e.parse::<i32>().expect("ryu writes a decimal exponent")),
+        Some((m, e)) => (m, e.parse::<i32>().expect("zmij writes a decimal exponent")),
         None => (text, 0),
     };
     let mut digits = Digits::default();
@@ -114,7 +137,7 @@ fn shortest_digits(text: &str) -> (Digits, i32) {
     (digits, point + exponent)
 }
 
-/// At most the 17 significant digits of a double, with room for zeros that ryu writes before the point.
+/// At most the 17 significant digits of a double, with room for zeros that zmij writes before the point.
 #[derive(Default)]
 struct Digits {
     bytes: [u8; 32],
@@ -223,12 +246,31 @@ mod tests {
         for v in values() {
             for format in [FloatFormat::General, FloatFormat::Api, FloatFormat::Plain] {
                 let mut laid_out = Vec::new();
-                let mut buffer = ryu::Buffer::new();
+                let mut buffer = zmij::Buffer::new();
                 write_laid_out(&mut laid_out, v, buffer.format_finite(v), format);
                 let expected = String::from_utf8(laid_out).unwrap();
                 assert_eq!(format_float(v, format), expected, "{v:e} as {format:?}");
             }
         }
+    }
+
+    /// Of two shortest forms that are equally near, Prometheus and `ryu` take the even one (787447446044675.25 ends in 2, not in 3).
+    #[test]
+    fn digits_are_those_of_ryu() {
+        let mut bits: u64 = 0x0123_4567_89ab_cdef;
+        let random = (0..100_000).map(|_| {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(17);
+            f64::from_bits(bits & !(1 << 63))
+        });
+        let tie = 787_447_446_044_675.0 + 0.25;
+        let ties = (0..10_000).map(|i| tie + f64::from(i));
+        for v in values().chain(random).chain(ties).filter(|v| v.is_finite()) {
+            let (digits, point) = shortest_digits(zmij::Buffer::new().format_finite(v));
+            let (expected, expected_point) = shortest_digits(ryu::Buffer::new().format_finite(v));
+            assert_eq!(digits.as_slice(), expected.as_slice(), "{v:e}");
+            assert_eq!(point, expected_point, "{v:e}");
+        }
+        assert_eq!(format_float(tie, FloatFormat::Api), "787447446044675.2");
     }
 
     #[test]
