@@ -192,27 +192,31 @@ impl Columns {
     ///
     /// # Panics
     /// Never: a row of a histogram has a number of 32 bits, and keeps it or gets a smaller one.
-    pub fn retain(&mut self, mut keeps: impl FnMut(f64) -> bool) {
-        // Most often what is to go is at the end.
-        let Some(first) = self.floats.iter().position(|v| !keeps(*v)) else { return };
-        let from = self.histograms.partition_point(|(row, _)| (*row as usize) < first);
+    pub fn retain(&mut self, keeps: impl Fn(f64) -> bool) {
+        let Some(mut gone) = position_of(&self.floats, |v| !keeps(v)) else { return };
+        let from = self.histograms.partition_point(|(row, _)| (*row as usize) < gone);
         let mut histograms = self.histograms.split_off(from).into_iter().peekable();
-        let mut kept = first;
-        for row in first..self.times.len() {
-            let histogram = histograms.next_if(|(at, _)| *at as usize == row);
-            if !keeps(self.floats[row]) {
-                continue;
+        let mut kept = gone;
+        while gone < self.floats.len() {
+            // What lies between two rows that go moves in one piece.
+            let start = gone + 1;
+            let next = position_of(&self.floats[start..], |v| !keeps(v));
+            let end = next.map_or(self.floats.len(), |at| start + at);
+            self.times.copy_within(start..end, kept);
+            self.floats.copy_within(start..end, kept);
+            if !self.starts.is_empty() {
+                self.starts.copy_within(start..end, kept);
             }
-            self.times[kept] = self.times[row];
-            self.floats[kept] = self.floats[row];
-            if let Some(&start) = self.starts.get(row) {
-                self.starts[kept] = start;
+            while let Some((row, histogram)) = histograms.next_if(|(row, _)| (*row as usize) < end)
+            {
+                if row as usize >= start {
+                    let at = kept + (row as usize - start);
+                    let at = u32::try_from(at).expect("rows of histograms are numbered so");
+                    self.histograms.push((at, histogram));
+                }
             }
-            if let Some((_, histogram)) = histogram {
-                let at = u32::try_from(kept).expect("rows of histograms are numbered so");
-                self.histograms.push((at, histogram));
-            }
-            kept += 1;
+            kept += end - start;
+            gone = end;
         }
         self.truncate(kept);
     }
@@ -227,6 +231,15 @@ impl Columns {
             + self.histograms.capacity() * size_of::<(u32, Arc<FloatHistogram>)>()
             + histograms
     }
+}
+
+/// Where the first of `values` is that `is_wanted`.
+fn position_of(values: &[f64], is_wanted: impl Fn(f64) -> bool) -> Option<usize> {
+    const AT_A_TIME: usize = 32;
+    // Looking whether one of several is wanted, without a jump for each, is quicker than looking which.
+    let has_wanted = |values: &[f64]| values.iter().fold(false, |any, v| any | is_wanted(*v));
+    let at = values.chunks(AT_A_TIME).position(has_wanted)? * AT_A_TIME;
+    values[at..].iter().position(|v| is_wanted(*v)).map(|further| at + further)
 }
 
 impl FromIterator<Sample> for Columns {
@@ -280,5 +293,45 @@ mod tests {
         assert_eq!((columns.len(), columns.histograms().len(), columns.start(3)), (3, 1, 0));
         columns.clear();
         assert!(columns.is_empty() && columns.starts().is_empty());
+    }
+
+    /// Long stretches that stay, long ones that go, and single rows, beside a loop over all rows.
+    #[test]
+    fn what_is_retained_is_what_a_loop_keeps() {
+        let mut state: u64 = 7;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(11);
+            (state >> 33) % below
+        };
+        for rarity in [2, 3, 20, 200, 2_000] {
+            for (len, starts, every) in
+                [(0, true, 3), (1, false, 1), (500, true, 5), (997, false, 90)]
+            {
+                let mut columns = Columns::new();
+                for t in 1..=len {
+                    let v = if random(rarity) == 0 { -1.0 } else { t as f64 };
+                    if t % every == 0 {
+                        columns.push_histogram(t, histogram(v));
+                    } else {
+                        columns.push(t, v);
+                    }
+                    if starts && t % 2 == 0 {
+                        columns.set_last_start(t - 1);
+                    }
+                }
+                let mut expected = Columns::new();
+                let keeps = |row: &usize| columns.floats()[*row] > 0.0;
+                (0..columns.len()).filter(keeps).for_each(|row| expected.push_row(&columns, row));
+                columns.retain(|v| v > 0.0);
+                assert_eq!(columns.times(), expected.times(), "{rarity} {len}");
+                assert_eq!(columns.floats(), expected.floats());
+                assert_eq!(columns.histograms(), expected.histograms());
+                let start =
+                    |columns: &Columns, row| columns.starts().get(row).copied().unwrap_or(0);
+                for row in 0..columns.len() {
+                    assert_eq!(start(&columns, row), start(&expected, row), "{row} of {len}");
+                }
+            }
+        }
     }
 }
