@@ -8,7 +8,7 @@ use std::ops::Range;
 use model::{Charge, QueryContext, Timestamp};
 
 use super::failure::QueryFailure;
-use super::window::{Frame, WindowSizes};
+use super::window::{Cursor, Frame, WindowSizes, is_between};
 
 /// Layouts that are remembered, and the bytes that they may hold; the newest is remembered in any case.
 const LAYOUTS_MAX: usize = 16;
@@ -162,32 +162,25 @@ impl<T> Layout<T> {
         self.runs.clear();
         self.sizes = WindowSizes::default();
         let Frame { steps, look, range, .. } = frame;
-        let mut even = Even::new(steps.interval);
-        let (mut first, mut after_last, mut step) = (0, 0, 0);
+        let (mut cursor, mut step) = (Cursor::default(), 0);
         while step < steps.count {
             let end = look.from(steps.at(step));
             let start = end.saturating_sub(range);
-            while times.get(after_last).is_some_and(|t| *t <= end) {
-                after_last += 1;
-            }
-            while first < after_last && times[first] <= start {
-                first += 1;
-            }
+            let rows = cursor.move_to(times, start, end);
             step += 1;
-            if first == after_last {
+            if rows.is_empty() {
                 continue;
             }
-            let (last, samples) = (after_last - 1, (after_last - first) as u64);
-            self.sizes.total += samples;
-            self.sizes.largest = self.sizes.largest.max(samples);
+            self.sizes.add(rows.len());
+            let (first, last) = (rows.start, rows.end - 1);
             let this = step - 1..step;
             let window = match shape {
-                Shape::Last => Run::of(this, last..after_last, (0, 0, 0)),
+                Shape::Last => Run::of(this, last..rows.end, (0, 0, 0)),
                 Shape::Whole => {
                     let to_start = times[first].saturating_sub(start);
                     let sampled = times[last].saturating_sub(times[first]);
                     let to_end = end.saturating_sub(times[last]);
-                    Run::of(this, first..after_last, (to_start, sampled, to_end))
+                    Run::of(this, rows.clone(), (to_start, sampled, to_end))
                 }
             };
             let Some(run) = self.runs.last_mut().filter(|run| run.is_followed_by(&window)) else {
@@ -198,80 +191,42 @@ impl<T> Layout<T> {
                 run.stride = window.first - run.first;
             }
             run.steps.end += 1;
-            if look.at.is_none() {
-                let stride = run.stride;
-                let like_this = even.windows_after(times, stride, first..after_last);
-                let like_this = like_this.min(steps.count - step);
-                run.steps.end += like_this;
-                first += like_this * stride;
-                after_last += like_this * stride;
-                step += like_this;
-                self.sizes.total += like_this as u64 * samples;
-            }
+            let alike = steps_alike(times, frame, shape, run, step, rows.clone());
+            run.steps.end += alike;
+            step += alike;
+            self.sizes.total += (alike * rows.len()) as u64;
+            cursor.skip(alike * run.stride);
         }
         self.made.clear();
         self.made.extend(self.runs.iter().map(make));
     }
 }
 
-/// Finds out how long samples come evenly, so that windows need not be looked for one by one.
-struct Even {
-    /// Milliseconds from step to step.
-    interval: i64,
-    /// Samples in which so many milliseconds are to pass; 0: none were looked at.
-    stride: usize,
-    /// Where that was looked at.
-    rows: Range<usize>,
-    /// Changes of the stride that are followed.
-    changes_left: usize,
-}
-
-impl Even {
-    const fn new(interval: i64) -> Self {
-        Self { interval, stride: 0, rows: 0..0, changes_left: 16 }
+/// Over how many more steps the window of `samples`, at the step before `step`, moves on by as many samples as `run` says, and lies there as in the run.
+fn steps_alike(
+    times: &[Timestamp],
+    frame: Frame<'_>,
+    shape: Shape,
+    run: &Run,
+    step: usize,
+    samples: Range<usize>,
+) -> usize {
+    let Frame { steps, look, range, .. } = frame;
+    if run.stride == 0 || look.at.is_some() {
+        return 0;
     }
-
-    /// How many of `times` are followed after one step by those in `follows`, from the first on.
-    fn count_even(&self, times: &[Timestamp], follows: &[Timestamp]) -> usize {
-        const AT_A_TIME: usize = 32;
-        let off = |(t, next): (&i64, &i64)| next.wrapping_sub(*t) ^ self.interval;
-        let stretches = times.chunks(AT_A_TIME).zip(follows.chunks(AT_A_TIME));
-        // Looking at several at a time is quicker than looking where the first is that does not fit.
-        let even = stretches.take_while(|(times, follows)| {
-            times.iter().zip(*follows).fold(0, |any, pair| any | off(pair)) == 0
-        });
-        let even = (even.count() * AT_A_TIME).min(times.len());
-        let rest = times[even..].iter().zip(&follows[even..]);
-        even + rest.take_while(|pair| off(*pair) == 0).count()
-    }
-
-    /// Over how many more steps the window of `samples` moves on by `stride` samples from step to step.
-    ///
-    /// It does if each of its samples, and the two right outside of it, are followed by another after `stride` samples and just one step.
-    fn windows_after(
-        &mut self,
-        times: &[Timestamp],
-        stride: usize,
-        samples: Range<usize>,
-    ) -> usize {
-        let Some(from) = samples.start.checked_sub(1) else { return 0 };
-        if stride != self.stride {
-            if self.changes_left == 0 || stride == 0 {
-                return 0;
-            }
-            self.changes_left -= 1;
-            (self.stride, self.rows) = (stride, from..from);
-        }
-        if from > self.rows.end {
-            self.rows = from..from;
-        }
-        let from = self.rows.end.min(times.len());
-        let follows = times.get(from + stride..).unwrap_or_default();
-        self.rows.end += self.count_even(&times[from..][..follows.len()], follows);
-        // All rows from the one before the window up to this one move on.
-        let Some(spare) = self.rows.end.checked_sub(samples.end + 1) else { return 0 };
-        spare / stride + 1
-    }
+    let is_alike = |alike: &usize| {
+        let moved = (alike + 1) * run.stride;
+        let rows = samples.start + moved..samples.end + moved;
+        let end = look.from(steps.at(step + alike));
+        let start = end.saturating_sub(range);
+        is_between(times, &rows, start, end)
+            && (shape == Shape::Last || {
+                times[rows.start].saturating_sub(start) == run.to_start
+                    && end.saturating_sub(times[rows.end - 1]) == run.to_end
+            })
+    };
+    (0..steps.count - step).take_while(is_alike).count()
 }
 
 #[cfg(test)]
@@ -350,6 +305,24 @@ mod tests {
         let [run] = &layout.runs[..] else { panic!("{:?}", layout.runs) };
         assert_eq!((run.steps.clone(), run.stride), (0..441, 2));
         assert_eq!((run.to_start, run.sampled, run.to_end), (3, 90, 7));
+    }
+
+    #[test]
+    fn late_samples_matter_at_the_ends_of_windows_alone() {
+        let late = |i: &i64| if i % 100 == 50 { 1 } else { 0 };
+        let times: Vec<i64> = (0..2_000).map(|i| 10 * i + 3 + late(&i)).collect();
+        let frame = frame(400, Steps::new(405, 19_905, 30));
+        let mut layouts = Layouts::default();
+        let layout = layouts.of(&times, frame, Shape::Whole, |_| ()).unwrap();
+        let mut expected = Vec::new();
+        frame.walk(&times, |w| expected.push((w.step, w.rows.start, w.rows.end - 1)));
+        assert_eq!(windows(&layout.runs), expected);
+        let late_ends = expected.iter().filter(|(_, first, last)| {
+            [first, last].into_iter().any(|row| late(&i64::try_from(*row).unwrap()) > 0)
+        });
+        let late_ends = late_ends.count();
+        assert!((10..20).contains(&late_ends), "{late_ends} of {} windows", expected.len());
+        assert_eq!(layout.runs.len(), 2 * late_ends + 1);
     }
 
     #[test]

@@ -184,11 +184,9 @@ fn best_of_windows(
             }
             (front_start, cut, behind) = (rows.start, rows.end, None);
         } else if taken < rows.end {
-            let new = &values[taken..rows.end];
-            behind = match behind {
-                None => new.iter().copied().reduce(&choose),
-                Some(so_far) => Some(new.iter().fold(so_far, |so_far, v| choose(so_far, *v))),
-            };
+            // Among themselves first, so that not each choice has to wait for the one before.
+            let new = values[taken..rows.end].iter().copied().reduce(&choose);
+            behind = behind.into_iter().chain(new).reduce(&choose);
         }
         taken = rows.end;
         let best = front[rows.start - front_start];

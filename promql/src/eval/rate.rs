@@ -119,6 +119,7 @@ pub(super) fn extrapolated(
     let resets = if kind == Kind::Delta { Vec::new() } else { resets(values) };
     let mut resets = &resets[..];
     let mut added = 0;
+    let mut gathered = Gathered::default();
     out.fill(ABSENT);
     for (run, extrapolation) in layout.runs.iter().zip(&layout.made) {
         if run.first == run.last {
@@ -133,7 +134,7 @@ pub(super) fn extrapolated(
             let end = last + (steps - 1) * run.stride;
             resets = &resets[resets.partition_point(|reset| reset.at <= first)..];
             let falls = resets.first().is_some_and(|reset| reset.at <= end);
-            if falls || fill(firsts, lasts, run.stride, *extrapolation, out) {
+            if falls || fill(firsts, lasts, run.stride, *extrapolation, &mut gathered, out) {
                 for (step, out) in out.iter_mut().enumerate() {
                     let (first, last) = (first + step * run.stride, last + step * run.stride);
                     let mut change = values[last] - values[first];
@@ -161,12 +162,16 @@ const RESETS_UNCHECKED: usize = 1 << 18;
 /// Windows at a time.
 const BATCH: usize = 32;
 
+/// The first and the last samples of windows, where they do not follow each other.
+type Gathered = [[f64; BATCH]; 2];
+
 /// Computes windows without resets, none of which starts close to zero; says if there is one that does, and nothing was gained then.
 fn fill(
     firsts: &[f64],
     lasts: &[f64],
     stride: usize,
     extrapolation: Extrapolation,
+    gathered: &mut Gathered,
     out: &mut [f64],
 ) -> bool {
     // Without jumps, so the compiler does it for several windows at a time.
@@ -183,7 +188,6 @@ fn fill(
     if stride == 1 {
         return several(&firsts[..len], &lasts[..len], out);
     }
-    let mut gathered = [[0.0; BATCH]; 2];
     for (to, from) in gathered.iter_mut().zip([firsts, lasts]) {
         for (step, to) in to[..len].iter_mut().enumerate() {
             *to = from[step * stride];

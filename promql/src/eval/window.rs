@@ -102,26 +102,89 @@ impl Frame<'_> {
         times: &[Timestamp],
         mut f: impl FnMut(usize, Range<usize>, Timestamp),
     ) -> WindowSizes {
-        let (mut first, mut after_last) = (0, 0);
+        let mut cursor = Cursor::default();
         let mut sizes = WindowSizes::default();
         for step in 0..self.steps.count {
             let end = self.look.from(self.steps.at(step));
-            let start = end.saturating_sub(self.range);
-            while times.get(after_last).is_some_and(|t| *t <= end) {
-                after_last += 1;
-            }
-            while first < after_last && times[first] <= start {
-                first += 1;
-            }
-            if first < after_last {
-                let samples = (after_last - first) as u64;
-                sizes.total += samples;
-                sizes.largest = sizes.largest.max(samples);
-                f(step, first..after_last, end);
+            let rows = cursor.move_to(times, end.saturating_sub(self.range), end);
+            if !rows.is_empty() {
+                sizes.add(rows.len());
+                f(step, rows, end);
             }
         }
         sizes
     }
+}
+
+impl WindowSizes {
+    /// Counts a window of so many samples.
+    #[inline]
+    pub(super) fn add(&mut self, samples: usize) {
+        self.total += samples as u64;
+        self.largest = self.largest.max(samples as u64);
+    }
+}
+
+/// Where a window is that moves over samples.
+#[derive(Debug, Default)]
+pub(super) struct Cursor {
+    rows: Range<usize>,
+    /// Samples by which its ends were moved on last.
+    moved: (usize, usize),
+}
+
+impl Cursor {
+    /// The samples after `start` and up to `end`; neither may be less than in the call before.
+    #[inline]
+    pub(super) fn move_to(
+        &mut self,
+        times: &[Timestamp],
+        start: Timestamp,
+        end: Timestamp,
+    ) -> Range<usize> {
+        let before = self.rows.clone();
+        // Samples come evenly more often than not, and looking whether a window is where it is expected is quicker than looking for it.
+        let expected = before.start + self.moved.0..before.end + self.moved.1;
+        if is_between(times, &expected, start, end) {
+            self.rows = expected;
+            return self.rows.clone();
+        }
+        while times.get(self.rows.end).is_some_and(|t| *t <= end) {
+            self.rows.end += 1;
+        }
+        while self.rows.start < self.rows.end && times[self.rows.start] <= start {
+            self.rows.start += 1;
+        }
+        self.moved = (self.rows.start - before.start, self.rows.end - before.end);
+        self.rows.clone()
+    }
+
+    /// Moves on by so many samples, to where a window is known to be.
+    pub(super) const fn skip(&mut self, samples: usize) {
+        self.rows.start += samples;
+        self.rows.end += samples;
+    }
+}
+
+/// Whether just the samples of `rows`, one at least, are after `start` and up to `end`. May say no where there is none before.
+#[inline]
+pub(super) fn is_between(
+    times: &[Timestamp],
+    rows: &Range<usize>,
+    start: Timestamp,
+    end: Timestamp,
+) -> bool {
+    // Ends in the window, and their neighbours, which are not.
+    let (Some(before), Some(last)) = (rows.start.checked_sub(1), rows.end.checked_sub(1)) else {
+        return false;
+    };
+    let Some(&[before, first]) = times.get(before..=rows.start) else { return false };
+    let Some(&last) = times.get(last) else { return false };
+    before <= start
+        && start < first
+        && first <= last
+        && last <= end
+        && times.get(rows.end).is_none_or(|after| end < *after)
 }
 
 /// The arguments of a window function besides the window.
