@@ -24,6 +24,13 @@ const ANNOTATIONS_MAX: usize = 10;
 const POINT_BYTES: usize = 32;
 /// About how many bytes the labels of a series take.
 const SERIES_BYTES: usize = 192;
+/// What is around the labels and the points of a series.
+const SERIES_ENVELOPE_BYTES: usize = 32;
+/// What is around a result.
+const ENVELOPE_BYTES: usize = 128;
+/// Series, and points of each, that are looked at to tell how long an answer will be.
+const SEEN_SERIES: usize = 16;
+const SEEN_POINTS: usize = 4;
 
 /// Writes `text` as a JSON string.
 pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
@@ -332,11 +339,26 @@ pub(crate) fn query_body(
 /// About how many bytes a value takes, so that large answers are not copied as they grow.
 fn bytes_expected(value: &Value) -> usize {
     match value {
-        Value::Scalar(_) | Value::String(..) => 128,
-        Value::Vector(samples) => 128 + samples.len() * (SERIES_BYTES + POINT_BYTES),
+        Value::Scalar(_) | Value::String(..) => ENVELOPE_BYTES,
+        Value::Vector(samples) => ENVELOPE_BYTES + samples.len() * (SERIES_BYTES + POINT_BYTES),
         Value::Matrix(series) => {
-            let points: usize = series.iter().map(|series| series.samples.len()).sum();
-            128 + series.len() * SERIES_BYTES + points * POINT_BYTES
+            // Digits differ from query to query, so a few points of a few series are written to see.
+            let (mut labels, mut points, mut seen, mut seen_points) =
+                (Vec::new(), Vec::new(), 0, 0);
+            for series in series.iter().step_by(series.len().div_ceil(SEEN_SERIES).max(1)) {
+                seen += 1;
+                write_labels(&mut labels, &series.labels);
+                let samples = &series.samples;
+                for sample in samples.iter().step_by(samples.len().div_ceil(SEEN_POINTS).max(1)) {
+                    seen_points += 1;
+                    write_sample(&mut points, sample);
+                }
+            }
+            let all: usize = series.iter().map(|series| series.samples.len()).sum();
+            let of_labels =
+                series.len() * (labels.len().div_ceil(seen.max(1)) + SERIES_ENVELOPE_BYTES);
+            let of_points = all * (points.len() + seen_points).div_ceil(seen_points.max(1));
+            ENVELOPE_BYTES + of_labels + of_points + of_points / 32
         }
     }
 }
@@ -450,7 +472,7 @@ pub(crate) fn labels_body(
     warnings: &[String],
     context: &QueryContext,
 ) -> Result<Vec<u8>, QueryError> {
-    let mut writer = Writer::new(128 + series.len() * SERIES_BYTES, context)?;
+    let mut writer = Writer::new(ENVELOPE_BYTES + series.len() * SERIES_BYTES, context)?;
     writer.list(series, write_labels)?;
     Ok(writer.finish(&warnings.iter().map(String::as_str).collect::<Vec<_>>(), &[]))
 }
@@ -489,7 +511,7 @@ pub(crate) fn exemplars_body(
     series: &[(Labels, Vec<Exemplar>)],
     context: &QueryContext,
 ) -> Result<Vec<u8>, QueryError> {
-    let mut writer = Writer::new(128 + series.len() * SERIES_BYTES, context)?;
+    let mut writer = Writer::new(ENVELOPE_BYTES + series.len() * SERIES_BYTES, context)?;
     writer.list(series, |out, (labels, exemplars)| {
         out.extend_from_slice(b"{\"seriesLabels\":");
         write_labels(out, labels);
