@@ -30,14 +30,27 @@ pub(crate) struct Usage {
 impl Server {
     /// Starts `command` (program and leading arguments) on a free port, with configuration, `data` and log in `folder`.
     pub(crate) fn start(command: &[String], folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(folder, |port| {
+            let flags = [
+                format!("--config.file={}", folder.join("prometheus.yml").display()),
+                format!("--storage.tsdb.path={}", folder.join("data").display()),
+                format!("--web.listen-address=127.0.0.1:{port}"),
+            ];
+            command.iter().cloned().chain(flags).collect()
+        })
+    }
+
+    /// Starts the command for a free port, with its log in `folder`.
+    pub(crate) fn start_with(
+        folder: &Path,
+        command: impl Fn(u16) -> Vec<String>,
+    ) -> anyhow::Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let command = command(port);
         let (program, arguments) = command.split_first().context("an empty command")?;
         let log = fs::File::create(folder.join("log"))?;
         let child = Command::new(program)
             .args(arguments)
-            .arg(format!("--config.file={}", folder.join("prometheus.yml").display()))
-            .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -15,6 +15,7 @@ use tsdb::tools::BlockBuilder;
 use tsdb::{Db, Disk, Options, OsDisk};
 use ulid::Ulid;
 
+use super::victoria;
 use crate::blocks::append_all;
 use crate::memory::START_MS;
 use crate::population::{INTERVAL_MS, Plan, Profile, TICKS_PER_HOUR, Unit};
@@ -110,6 +111,11 @@ impl Data {
             samples: blocks.iter().map(|block| block.samples).sum(),
             series: blocks.iter().map(|block| block.series).sum(),
         })
+    }
+
+    /// The folder of a VictoriaMetrics that has the samples of the blocks; `program` fills it if it is not there.
+    pub(crate) fn with_victoria(&self, program: &str) -> anyhow::Result<PathBuf> {
+        victoria::filled(program, &self.folder, &self.plan, &self.plan.units()?)
     }
 
     /// First time after all samples in the blocks.

@@ -7,21 +7,21 @@ mod answer;
 mod cases;
 mod data;
 mod pair;
+mod reading;
+mod victoria;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use model::Timestamp;
-use promql::ParseOptions;
 
 use self::answer::compare;
 use self::cases::{CASES, Case, Window};
 use self::data::Data;
-use self::pair::{Cost, Pair};
-use crate::engine::thread_seconds;
+use self::pair::{Cost, Pair, Peer};
 use crate::peer::{PeerFlags, encode, instant_path};
 
 /// `load queries`
@@ -29,6 +29,9 @@ use crate::peer::{PeerFlags, encode, instant_path};
 pub(crate) struct Flags {
     #[command(flatten)]
     peer: PeerFlags,
+    /// A second peer for ranges. It is filled by remote write, once for kept data; answers are not compared, as its functions are others
+    #[arg(long, env = "VICTORIA")]
+    victoria: Option<String>,
     /// Our binary
     #[arg(long, default_value = "target/release/sextant")]
     ours: String,
@@ -84,7 +87,12 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
         has.samples, has.series, has.blocks
     )?;
     if flags.parts.contains(&Part::Ranges) {
-        ranges(&mut out, &data, flags)?;
+        ranges(&mut out, &data, flags, &flags.prometheus())?;
+        if let Some(program) = &flags.victoria {
+            let peer = Peer::Victoria(program.clone(), data.with_victoria(program)?);
+            writeln!(out, "Beside VictoriaMetrics:\n")?;
+            ranges(&mut out, &data, flags, &peer)?;
+        }
     }
     if flags.parts.contains(&Part::Alerts) {
         alerts(&mut out, &data, flags)?;
@@ -95,7 +103,13 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ranges(out: &mut impl Write, data: &Data, flags: &Flags) -> anyhow::Result<()> {
+impl Flags {
+    fn prometheus(&self) -> Peer {
+        Peer::Prometheus(self.peer.prometheus.clone())
+    }
+}
+
+fn ranges(out: &mut impl Write, data: &Data, flags: &Flags, peer: &Peer) -> anyhow::Result<()> {
     writeln!(
         out,
         "| query | times | series | points | MiB | ours CPU ms | peer CPU ms | CPU ours/peer | goal (floor) | ours wall ms | peer wall ms | wall ours/peer \
@@ -106,7 +120,7 @@ fn ranges(out: &mut impl Write, data: &Data, flags: &Flags) -> anyhow::Result<()
         for window in case.windows {
             let name = format!("{}, {}", case.query, window.name);
             if flags.only.is_empty() || flags.only.iter().any(|only| name.contains(only.as_str())) {
-                range(out, data, flags, case, window).context(name)?;
+                range(out, data, flags, peer, case, window).context(name)?;
             }
         }
     }
@@ -118,13 +132,18 @@ fn range(
     out: &mut impl Write,
     data: &Data,
     flags: &Flags,
+    peer: &Peer,
     case: &Case,
     window: &Window,
 ) -> anyhow::Result<()> {
-    let pair = Pair::start(&flags.ours, &flags.peer, || data.with_blocks())?;
+    let pair = Pair::start(&flags.ours, peer, || data.with_blocks())?;
     let paths = [range_path(case.query, window, data.end() - BEFORE_END_MS)];
     let (answers, memory) = pair.first(&paths)?;
-    let shape = compare(&answers[0].ours, &answers[0].peer)?;
+    let theirs = match peer {
+        Peer::Prometheus(_) => &answers[0].peer,
+        Peer::Victoria(..) => &answers[0].ours,
+    };
+    let shape = compare(&answers[0].ours, theirs)?;
     ensure!(shape.points > 0, "both answers are empty");
     let cost = pair.measure(&paths, flags.repeats, Duration::from_secs(flags.limit_seconds))?;
     pair.stop()?;
@@ -172,7 +191,7 @@ fn range_path(query: &str, window: &Window, end: Timestamp) -> String {
 
 /// Asked one after the other over a connection; then as many times for next to nothing, so that what HTTP costs is known.
 fn alerts(out: &mut impl Write, data: &Data, flags: &Flags) -> anyhow::Result<()> {
-    let pair = Pair::start(&flags.ours, &flags.peer, || data.with_head())?;
+    let pair = Pair::start(&flags.ours, &flags.prometheus(), || data.with_head())?;
     let t = data.head_end();
     let queries = cases::alerts();
     let paths: Vec<String> = queries.iter().map(|query| instant_path(query, t)).collect();
@@ -230,10 +249,9 @@ fn print_requests(
     Ok(writeln!(out)?)
 }
 
-/// `format_query` of both, and our parser alone.
-#[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
+/// `format_query` of both, and reading alone.
 fn parse(out: &mut impl Write, data: &Data, flags: &Flags) -> anyhow::Result<()> {
-    let pair = Pair::start(&flags.ours, &flags.peer, || data.with_head())?;
+    let pair = Pair::start(&flags.ours, &flags.prometheus(), || data.with_head())?;
     let panels = cases::panels();
     let path = |query: &str| format!("/api/v1/format_query?query={}", encode(query));
     let paths: Vec<String> = panels.iter().map(|query| path(query)).collect();
@@ -251,28 +269,13 @@ fn parse(out: &mut impl Write, data: &Data, flags: &Flags) -> anyhow::Result<()>
         bytes / panels.len()
     )?;
     print_requests(out, &cost, &idle, "format_query?query=1")?;
-    let (options, started, mut rounds) = (ParseOptions::default(), Instant::now(), 0);
-    let before = thread_seconds();
-    while started.elapsed() < Duration::from_secs(1) {
-        for panel in &panels {
-            let parsed = promql::parse(panel, &options);
-            ensure!(std::hint::black_box(&parsed).is_ok(), "{panel}: {parsed:?}");
-        }
-        rounds += 1;
-    }
-    let microseconds = (thread_seconds() - before) * 1e6 / f64::from(rounds);
-    writeln!(
-        out,
-        "`promql::parse` alone: {:.2} ms of CPU for all, {:.2} µs for one, {:.1} ns a byte\n",
-        microseconds / 1e3,
-        microseconds / panels.len() as f64,
-        microseconds * 1e3 / bytes as f64
-    )?;
-    Ok(())
+    reading::print(out, &panels, &flags.peer.promtool)
 }
 
 #[cfg(test)]
 mod tests {
+    use promql::ParseOptions;
+
     use super::*;
 
     #[test]

@@ -1,12 +1,14 @@
 //! Both servers, asked in turns.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
 
+use super::victoria;
 use crate::connection::Connection;
-use crate::peer::{PeerFlags, start_server, wait_ready};
+use crate::peer::{start_server, wait_ready};
 use crate::process::Server;
 
 /// What both are told: nothing is deleted, and no query is refused for its size or time.
@@ -67,11 +69,22 @@ impl Memory {
     }
 }
 
+/// The other server.
+#[derive(Clone, Debug)]
+pub(crate) enum Peer {
+    /// This program, on the same data as ours.
+    Prometheus(String),
+    /// This program, on this folder.
+    Victoria(String, PathBuf),
+}
+
 #[derive(Debug)]
 struct Side {
     server: Server,
-    folder: TempDir,
-    compactions: f64,
+    /// What it was given for itself.
+    folder: Option<TempDir>,
+    /// Times that blocks were merged until it was ready; `None` if it does not tell.
+    compactions: Option<f64>,
 }
 
 /// Two running servers.
@@ -85,7 +98,7 @@ impl Pair {
     /// Starts both, each on a folder of its own.
     pub(crate) fn start(
         ours: &str,
-        peer: &PeerFlags,
+        peer: &Peer,
         folder: impl Fn() -> anyhow::Result<TempDir>,
     ) -> anyhow::Result<Self> {
         let start = |command: &[&str]| {
@@ -94,8 +107,12 @@ impl Pair {
             Side::start(&command, folder()?)
         };
         let ours = start(&[ours, "server"]).context("ours")?;
-        let peer = start(&[&peer.prometheus]).context("peer")?;
-        Ok(Self { ours, peer })
+        let peer = match peer {
+            Peer::Prometheus(program) => start(&[program]),
+            Peer::Victoria(program, folder) => victoria::start(program, folder)
+                .map(|server| Side { server, folder: None, compactions: None }),
+        };
+        Ok(Self { ours, peer: peer.context("peer")? })
     }
 
     /// The first answers, and the memory that they take.
@@ -141,9 +158,14 @@ impl Pair {
     /// When either has merged blocks meanwhile, which was measured with the queries then.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
         for (name, side) in [("ours", self.ours), ("the peer", self.peer)] {
-            ensure!(side.compactions()? == side.compactions, "{name} has merged blocks meanwhile");
-            side.server.kill()?;
-            side.folder.close()?;
+            if let Some(before) = side.compactions {
+                ensure!(side.compactions()? == before, "{name} has merged blocks meanwhile");
+                side.server.kill()?;
+            } else {
+                // What it keeps for the next query is not to need repair.
+                side.server.stop()?;
+            }
+            side.folder.map_or(Ok(()), TempDir::close)?;
         }
         Ok(())
     }
@@ -153,8 +175,8 @@ impl Side {
     fn start(command: &[String], folder: TempDir) -> anyhow::Result<Self> {
         let mut server = start_server(command, folder.path())?;
         wait_ready(&mut server)?;
-        let mut side = Self { server, folder, compactions: 0.0 };
-        side.compactions = side.compactions()?;
+        let mut side = Self { server, folder: Some(folder), compactions: None };
+        side.compactions = Some(side.compactions()?);
         Ok(side)
     }
 
