@@ -1,9 +1,10 @@
 //! Compiles an expression to what searches in time linear in the text.
 
+use std::sync::OnceLock;
 use std::thread;
 
-use regex_automata::meta;
 use regex_automata::nfa::thompson::WhichCaptures;
+use regex_automata::{Input, meta};
 use regex_syntax::hir::{
     Capture, Class as HirClass, ClassUnicode, ClassUnicodeRange, Hir, Look, Repetition,
 };
@@ -30,8 +31,74 @@ fn base() -> meta::Config {
     meta::Config::new().dfa(false)
 }
 
+/// What answers only whether all of a text matches.
+///
+/// Where it is certain to be small it is compiled when the first text is searched: many a query is parsed and has the texts that its
+/// matchers select looked up, and compiling takes longer than parsing the rest of it.
+#[derive(Debug)]
+pub(super) struct Automaton {
+    compiled: OnceLock<meta::Regex>,
+    /// What to compile, and its height.
+    source: Option<(Node, usize)>,
+}
+
+impl Automaton {
+    /// `None` if it is too large.
+    pub(super) fn new(node: Node, height: usize) -> Option<Self> {
+        if bytes_at_most(&node) <= BYTES_MAX {
+            return Some(Self { compiled: OnceLock::new(), source: Some((node, height)) });
+        }
+        let compiled = whole(&node, height)?;
+        Some(Self { compiled: OnceLock::from(compiled), source: None })
+    }
+
+    /// Whether all of `text` matches.
+    ///
+    /// # Panics
+    /// Never: what is compiled late is small.
+    pub(super) fn matches(&self, text: &str) -> bool {
+        let automaton = self.compiled.get_or_init(|| {
+            let source = self.source.as_ref();
+            source.and_then(|(node, height)| whole(node, *height)).expect("its size was looked at")
+        });
+        automaton.is_match(Input::new(text).earliest(true))
+    }
+}
+
+/// What the compiled size is at most.
+fn bytes_at_most(node: &Node) -> usize {
+    // What is around every expression.
+    const ENVELOPE_BYTES: usize = 4096;
+    node_bytes_at_most(node).saturating_add(ENVELOPE_BYTES)
+}
+
+fn node_bytes_at_most(node: &Node) -> usize {
+    // A state takes less, with what it refers to.
+    const STATE_BYTES: usize = 64;
+    // A range is at most so many sequences of ranges of bytes, of at most four each.
+    const STATES_PER_RANGE: usize = 4 * 16;
+    let states = match node {
+        Node::Empty | Node::Look(_) => 1,
+        Node::Literal { text, folds: false } => text.len(),
+        // A character has at most three others that it is folded with.
+        Node::Literal { text, folds: true } => text.chars().count() * 4 * STATES_PER_RANGE,
+        Node::Class(class) => class.ranges().len() * STATES_PER_RANGE,
+        Node::Capture { sub, .. } => return node_bytes_at_most(sub).saturating_add(STATE_BYTES),
+        Node::Repeat { min, max, sub, .. } => {
+            // What has no upper limit is written once more.
+            let times = max.unwrap_or(min.saturating_add(1)).max(1) as usize;
+            return (node_bytes_at_most(sub).saturating_add(2 * STATE_BYTES)).saturating_mul(times);
+        }
+        Node::Concat(nodes) | Node::Alternate(nodes) => {
+            let all = nodes.iter().map(node_bytes_at_most).fold(0, usize::saturating_add);
+            return all.saturating_add((nodes.len() + 1).saturating_mul(STATE_BYTES));
+        }
+    };
+    (states + 1).saturating_mul(STATE_BYTES)
+}
+
 /// Compiles to what answers only whether all of a text matches.
-pub(super) fn whole(node: &Node, height: usize) -> Option<meta::Regex> {
+fn whole(node: &Node, height: usize) -> Option<meta::Regex> {
     let config = base().which_captures(WhichCaptures::Implicit).nfa_size_limit(Some(BYTES_MAX));
     compile(node, height, false, config)
 }
@@ -104,4 +171,75 @@ fn without_surrogates(class: &Class) -> ClassUnicode {
         let hi = char::from_u32(hi).unwrap_or(before);
         (lo <= hi).then(|| ClassUnicodeRange::new(lo, hi))
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::super::ast::Parsed;
+    use super::super::parser::parse;
+    use super::*;
+
+    /// Whether the expression compiles to no more than is said beforehand.
+    fn is_within(expression: &str) -> bool {
+        let Parsed { node, height, .. } = parse(expression, true).unwrap();
+        let config = base().which_captures(WhichCaptures::Implicit);
+        let config = config.nfa_size_limit(Some(bytes_at_most(&node)));
+        compile(&node, height, false, config).is_some()
+    }
+
+    #[test]
+    fn the_largest_parts_are_as_large_as_is_said() {
+        let classes =
+            [r"\pL", r"\PL", r"\p{Han}", r"(?i)\p{Lu}", r"(?i)\PN", "[^a]", ".", r"[^\x00]", r"\w"];
+        let texts =
+            ["", "a", "(?i)k", "(?i)ſtraßeΣ", "^$", r"\b", "日本", "(?i)日本", "()", "a|", "|"];
+        for part in classes.into_iter().chain(texts) {
+            for whole in [
+                "(?:X)",
+                "(?:X)*",
+                "(?:X)+?",
+                "((?:X)){3}",
+                "(?:X){2,5}",
+                "(?:X){0,7}X",
+                "(?:X|X)X",
+                "(?:(?:X){3}a){3,}",
+            ] {
+                let expression = whole.replace('X', part);
+                assert!(is_within(&expression), "{expression}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn no_expression_is_larger_than_is_said(
+            parts in vec(select(vec!["a", "é", "(?i)k", "(", ")", "|", "*", "+", "?", "{2}", "{3,}", "{0,4}", ".", "[a-z0-9]", r"\pN", "[^é]", r"\b", "^"]), 1..20),
+        ) {
+            let expression = parts.concat();
+            if parse(&expression, true).is_ok() {
+                prop_assert!(is_within(&expression), "{}", expression);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_large_is_compiled_or_refused_at_once() {
+        let new = |expression: &str| {
+            let Parsed { node, height, .. } = parse(expression, true).unwrap();
+            Automaton::new(node, height)
+        };
+        let small = new(".*x").unwrap();
+        assert!(small.compiled.get().is_none());
+        assert!(small.matches("yx") && !small.matches("xy"));
+        assert!(small.compiled.get().is_some());
+        let larger = new(r"[^a]{999}[^b]{999}").unwrap();
+        assert!(larger.compiled.get().is_some());
+        assert!(new(r"(?:\pL{999}|\pN{998})").is_none());
+    }
 }

@@ -3,11 +3,12 @@
 //! Most matchers of queries and rules are sets of texts, prefixes or the like. Those are compared
 //! with directly, and an index looks sets and prefixes up instead of scanning its values.
 
+use std::sync::Arc;
+
 use memchr::arch::all::is_equal;
-use regex_automata::{Input, meta};
 
 use super::ast::{Node, Parsed};
-use super::automaton;
+use super::automaton::Automaton;
 use super::glob::{Glob, alternatives};
 use super::parser::parse;
 use super::texts::{Case, Limits, Text, texts};
@@ -31,7 +32,7 @@ pub(crate) struct Pattern {
     shape: Shape,
     prefix: String,
     /// What the shape leaves undecided.
-    automaton: Option<meta::Regex>,
+    automaton: Option<Arc<Automaton>>,
 }
 
 #[derive(Clone, Debug)]
@@ -98,10 +99,11 @@ impl Pattern {
         let Parsed { node, height, .. } = parse(expression, true)?;
         let shape = Shape::of(&node, expression.len());
         let automaton = if shape.needs_automaton() {
-            Some(automaton::whole(&node, height).ok_or_else(|| RegexError {
+            let automaton = Automaton::new(node, height).ok_or_else(|| RegexError {
                 kind: RegexErrorKind::TooLarge,
                 expression: String::from(expression),
-            })?)
+            })?;
+            Some(Arc::new(automaton))
         } else {
             None
         };
@@ -157,8 +159,7 @@ impl Pattern {
     }
 
     fn searched(&self, text: &str) -> bool {
-        let input = Input::new(text).earliest(true);
-        self.automaton.as_ref().is_some_and(|automaton| automaton.is_match(input))
+        self.automaton.as_ref().is_some_and(|automaton| automaton.matches(text))
     }
 }
 
@@ -332,9 +333,9 @@ mod tests {
         ) {
             let pattern = Pattern::new(&expression).unwrap();
             let Parsed { node, height, .. } = parse(&expression, true).unwrap();
-            let automaton = automaton::whole(&node, height).unwrap();
+            let automaton = Automaton::new(node, height).unwrap();
             for text in &texts {
-                let expected = automaton.is_match(text);
+                let expected = automaton.matches(text);
                 prop_assert_eq!(pattern.matches(text), expected, "{:?} {:?}", expression, text);
                 if expected {
                     prop_assert!(text.starts_with(pattern.prefix()), "{:?} {:?}", expression, text);
@@ -344,7 +345,7 @@ mod tests {
                 }
             }
             for literal in pattern.literals().unwrap_or_default() {
-                prop_assert!(automaton.is_match(literal), "{:?} {:?}", expression, literal);
+                prop_assert!(automaton.matches(literal), "{:?} {:?}", expression, literal);
             }
         }
     }
