@@ -1,48 +1,79 @@
-//! The asking side: GET with a time limit on the whole request and a byte limit on the body.
+//! The asking side: a time limit on the whole request and a byte limit on the body.
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use axum::http::uri::InvalidUri;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::gzip::{GunzipError, gunzip};
+use crate::tls::{TlsError, TlsOptions, connector, plain_connector};
 
 /// Redirects that are followed, Go's own bound.
 const REDIRECTS_MAX: usize = 10;
 
-/// How a client keeps connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a client keeps connections, and whom it trusts.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
     /// Idle connections that are kept per host.
     pub idle_per_host_max: usize,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,
+    /// For `https`; without it only `http` is spoken.
+    pub tls: Option<TlsOptions>,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
         // Longer than any usual scrape interval, so that scrapes reuse connections.
-        Self { idle_per_host_max: 16, idle_timeout: Duration::from_secs(300) }
+        Self { idle_per_host_max: 16, idle_timeout: Duration::from_secs(300), tls: None }
     }
 }
 
 /// Asks over HTTP/1.1 and keeps connections. Cloning shares the pool.
 #[derive(Clone, Debug)]
 pub struct Client {
-    inner: legacy::Client<HttpConnector, Empty<Bytes>>,
+    inner: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// Whether `https` may be spoken.
+    tls: bool,
+}
+
+impl Default for Client {
+    /// A client of its own pool, for plain HTTP.
+    fn default() -> Self {
+        let ClientOptions { idle_per_host_max, idle_timeout, tls: _ } = ClientOptions::default();
+        Self::with_connector(plain_connector(), false, idle_per_host_max, idle_timeout)
+    }
+}
+
+/// What to send.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Its method.
+    pub method: Method,
+    /// `http://host:port/path?query`, or `https` where the client has TLS.
+    pub url: &'a str,
+    /// Headers by name. `Accept-Encoding` is the caller's to set; gzip is understood.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The body, as it is.
+    pub body: Bytes,
+    /// Time for the whole: connecting, sending, all of the answer's body.
+    pub timeout: Duration,
+    /// Bytes of the answer's body, before and after decompression.
+    pub body_bytes_max: usize,
 }
 
 /// What to get.
 #[derive(Clone, Copy, Debug)]
 pub struct GetRequest<'a> {
-    /// `http://host:port/path?query`
+    /// `http://host:port/path?query`, or `https` where the client has TLS.
     pub url: &'a str,
     /// Headers by name. `Accept-Encoding` is the caller's to set; gzip is understood.
     pub headers: &'a [(&'a str, &'a str)],
@@ -76,7 +107,7 @@ impl Response {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// The URL does not parse or is not `http`.
+    /// The URL does not parse, or its scheme is not one that this client speaks.
     #[error("invalid URL {url:?}: {reason}")]
     InvalidUrl {
         /// The URL.
@@ -88,16 +119,16 @@ pub enum FetchError {
     #[error("invalid header {0:?}")]
     InvalidHeader(String),
     /// The whole did not finish in time.
-    #[error("Get {url:?}: context deadline exceeded")]
+    #[error("{request}: context deadline exceeded")]
     Timeout {
-        /// The URL.
-        url: String,
+        /// Its method and URL.
+        request: String,
     },
     /// No connection, or it broke.
-    #[error("Get {url:?}: {reason}")]
+    #[error("{request}: {reason}")]
     Connection {
-        /// The URL.
-        url: String,
+        /// Its method and URL.
+        request: String,
         /// What happened.
         reason: String,
     },
@@ -105,24 +136,24 @@ pub enum FetchError {
     #[error("body size limit exceeded")]
     BodyTooLarge,
     /// The body claims to be gzip and is not.
-    #[error("Get {url:?}: gzip: {reason}")]
+    #[error("{request}: gzip: {reason}")]
     Malformed {
-        /// The URL.
-        url: String,
+        /// Its method and URL.
+        request: String,
         /// What is wrong with it.
         reason: String,
     },
     /// Redirected too often.
-    #[error("Get {url:?}: stopped after {REDIRECTS_MAX} redirects")]
+    #[error("{request}: stopped after {REDIRECTS_MAX} redirects")]
     Redirects {
-        /// The first URL.
-        url: String,
+        /// The method and URL that it began with.
+        request: String,
     },
     /// Redirected to another host or port. A target must not choose for us whom to ask.
-    #[error("Get {url:?}: redirected to another host: {location:?}")]
+    #[error("{request}: redirected to another host: {location:?}")]
     RedirectedElsewhere {
-        /// The first URL.
-        url: String,
+        /// The method and URL that it began with.
+        request: String,
         /// Where the answer points.
         location: String,
     },
@@ -130,71 +161,126 @@ pub enum FetchError {
 
 impl Client {
     /// A client with a pool of its own.
-    #[must_use]
-    pub fn new(options: ClientOptions) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        let inner = legacy::Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(options.idle_per_host_max)
-            .pool_idle_timeout(options.idle_timeout)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Self { inner }
+    ///
+    /// # Errors
+    /// [`TlsError`]: the certificates or the key of `options.tls` are unusable.
+    pub fn new(options: ClientOptions) -> Result<Self, TlsError> {
+        let ClientOptions { idle_per_host_max, idle_timeout, tls } = options;
+        let speaks_tls = tls.is_some();
+        let https = match tls {
+            Some(tls) => connector(tls)?,
+            None => plain_connector(),
+        };
+        Ok(Self::with_connector(https, speaks_tls, idle_per_host_max, idle_timeout))
     }
 
-    /// Gets a URL. An answer with an error status is an answer.
+    fn with_connector(
+        connector: HttpsConnector<HttpConnector>,
+        tls: bool,
+        idle_per_host_max: usize,
+        idle_timeout: Duration,
+    ) -> Self {
+        let inner = legacy::Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(idle_per_host_max)
+            .pool_idle_timeout(idle_timeout)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Self { inner, tls }
+    }
+
+    /// Gets a URL, following redirects that stay on the host. An answer with an error status is an answer.
     ///
     /// # Errors
     /// [`FetchError`]
     pub async fn get(&self, request: GetRequest<'_>) -> Result<Response, FetchError> {
-        let timeout = || FetchError::Timeout { url: String::from(request.url) };
-        let answer = tokio::time::timeout(request.timeout, self.follow(&request));
-        answer.await.map_err(|_| timeout())?
+        let GetRequest { url, headers, timeout, body_bytes_max } = request;
+        let request = Request {
+            method: Method::GET,
+            url,
+            headers,
+            body: Bytes::new(),
+            timeout,
+            body_bytes_max,
+        };
+        let answer = tokio::time::timeout(timeout, self.follow(&request));
+        answer.await.map_err(|_| FetchError::Timeout { request: described(&request) })?
     }
 
-    async fn follow(&self, request: &GetRequest<'_>) -> Result<Response, FetchError> {
-        let mut uri = parse_url(request.url)?;
+    /// Sends a request. An answer with an error status is an answer, and so is a redirect: what was meant for one place
+    /// is not sent to another.
+    ///
+    /// # Errors
+    /// [`FetchError`]
+    pub async fn send(&self, request: Request<'_>) -> Result<Response, FetchError> {
+        let answer = tokio::time::timeout(request.timeout, async {
+            let uri = self.parse(request.url)?;
+            let (parts, body) = self.ask(&uri, &request).await?.into_parts();
+            let body = read_body(body, &parts.headers, &request).await?;
+            Ok(Response { status: parts.status, headers: parts.headers, body })
+        });
+        answer.await.map_err(|_| FetchError::Timeout { request: described(&request) })?
+    }
+
+    async fn follow(&self, request: &Request<'_>) -> Result<Response, FetchError> {
+        let mut uri = self.parse(request.url)?;
         for _ in 0..=REDIRECTS_MAX {
-            let (parts, body) = self.send(&uri, request).await?.into_parts();
+            let (parts, body) = self.ask(&uri, request).await?.into_parts();
             let location = parts.headers.get(header::LOCATION);
             if let Some(location) = location.filter(|_| is_redirect(parts.status)) {
-                uri = redirected(&uri, location, request.url)?;
+                uri = redirected(&uri, location, request)?;
                 continue;
             }
             let body = read_body(body, &parts.headers, request).await?;
             return Ok(Response { status: parts.status, headers: parts.headers, body });
         }
-        Err(FetchError::Redirects { url: String::from(request.url) })
+        Err(FetchError::Redirects { request: described(request) })
     }
 
-    async fn send(
+    fn parse(&self, url: &str) -> Result<Uri, FetchError> {
+        let uri = parse_url(url)?;
+        if uri.scheme_str() == Some("https") && !self.tls {
+            let reason = String::from("https is not set up: only http is supported");
+            return Err(FetchError::InvalidUrl { url: String::from(url), reason });
+        }
+        Ok(uri)
+    }
+
+    async fn ask(
         &self,
         uri: &Uri,
-        request: &GetRequest<'_>,
+        request: &Request<'_>,
     ) -> Result<axum::http::Response<Incoming>, FetchError> {
-        let mut builder = Request::get(uri.clone());
+        let mut builder =
+            axum::http::Request::builder().method(request.method.clone()).uri(uri.clone());
         for (name, value) in request.headers {
-            let invalid = || FetchError::InvalidHeader(format!("{name}: {value}"));
+            // The value may be a credential.
+            let invalid = || FetchError::InvalidHeader(String::from(*name));
             let header = HeaderName::try_from(*name).map_err(|_| invalid())?;
             let value = HeaderValue::try_from(*value).map_err(|_| invalid())?;
             builder = builder.header(header, value);
         }
-        let message = builder.body(Empty::new()).map_err(|error| FetchError::InvalidUrl {
-            url: String::from(request.url),
-            reason: error.to_string(),
+        let message = builder.body(Full::new(request.body.clone())).map_err(|error| {
+            FetchError::InvalidUrl { url: String::from(request.url), reason: error.to_string() }
         })?;
         self.inner.request(message).await.map_err(|error| {
             let dialing = error.is_connect().then(|| uri.authority().map_or("", |a| a.as_str()));
-            connection(request.url, dialing, &error)
+            connection(request, dialing, &error)
         })
     }
+}
+
+/// A request as Go's client names it in errors: `Get "http://host/"`.
+fn described(request: &Request<'_>) -> String {
+    let method = request.method.as_str();
+    let (first, rest) = method.split_at(method.len().min(1));
+    format!("{first}{} {:?}", rest.to_ascii_lowercase(), request.url)
 }
 
 fn parse_url(url: &str) -> Result<Uri, FetchError> {
     let invalid = |reason: String| FetchError::InvalidUrl { url: String::from(url), reason };
     let uri: Uri = url.parse().map_err(|error: InvalidUri| invalid(error.to_string()))?;
-    if uri.scheme_str() != Some("http") {
-        return Err(invalid(String::from("only http is supported")));
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(invalid(String::from("only http and https are supported")));
     }
     if uri.host().is_none_or(str::is_empty) {
         return Err(invalid(String::from("no host")));
@@ -206,32 +292,45 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Where `location` leads from `from`: absolute or relative, on the same host and port. `asked` is the URL that it all
-/// began with.
-fn redirected(from: &Uri, location: &HeaderValue, asked: &str) -> Result<Uri, FetchError> {
+/// Where `location` leads from `from`: absolute or relative, on the same host and port and by the same scheme.
+fn redirected(
+    from: &Uri,
+    location: &HeaderValue,
+    request: &Request<'_>,
+) -> Result<Uri, FetchError> {
     let text = String::from_utf8_lossy(location.as_bytes()).into_owned();
+    let scheme = from.scheme_str().unwrap_or("http");
     let authority = from.authority().map_or("", |authority| authority.as_str());
     let to = if text.starts_with('/') && !text.starts_with("//") {
-        parse_url(&format!("http://{authority}{text}"))?
+        parse_url(&format!("{scheme}://{authority}{text}"))?
     } else if let Some(rest) = text.strip_prefix("//") {
-        parse_url(&format!("http://{rest}"))?
+        parse_url(&format!("{scheme}://{rest}"))?
     } else if text.contains("://") {
         parse_url(&text)?
     } else {
         let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
-        parse_url(&format!("http://{authority}{folder}/{text}"))?
+        parse_url(&format!("{scheme}://{authority}{folder}/{text}"))?
     };
-    let place = |uri: &Uri| (uri.host().map(str::to_ascii_lowercase), uri.port_u16().unwrap_or(80));
     if place(&to) != place(from) {
-        return Err(FetchError::RedirectedElsewhere { url: String::from(asked), location: text });
+        return Err(FetchError::RedirectedElsewhere {
+            request: described(request),
+            location: text,
+        });
     }
     Ok(to)
+}
+
+/// Whom a URL asks: scheme, host and port.
+fn place(uri: &Uri) -> (Option<&str>, Option<String>, u16) {
+    let tls = uri.scheme_str() == Some("https");
+    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    (uri.scheme_str(), uri.host().map(str::to_ascii_lowercase), port)
 }
 
 async fn read_body(
     mut body: Incoming,
     headers: &HeaderMap,
-    request: &GetRequest<'_>,
+    request: &Request<'_>,
 ) -> Result<Vec<u8>, FetchError> {
     let mut bytes = Vec::new();
     if let Some(length) = content_length(headers) {
@@ -242,7 +341,7 @@ async fn read_body(
         bytes.reserve(length.min(1 << 20));
     }
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| connection(request.url, None, &error))?;
+        let frame = frame.map_err(|error| connection(request, None, &error))?;
         let Ok(chunk) = frame.into_data() else { continue };
         if bytes.len() + chunk.len() > request.body_bytes_max {
             return Err(FetchError::BodyTooLarge);
@@ -256,7 +355,7 @@ async fn read_body(
     gunzip(&bytes, request.body_bytes_max).map_err(|error| match error {
         GunzipError::TooLarge => FetchError::BodyTooLarge,
         GunzipError::Malformed(error) => {
-            FetchError::Malformed { url: String::from(request.url), reason: error.to_string() }
+            FetchError::Malformed { request: described(request), reason: error.to_string() }
         }
     })
 }
@@ -268,7 +367,7 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
 /// The innermost cause says what happened ("connection refused"), the others only where; `dialing` is the host and port
 /// if no connection came about.
 fn connection(
-    url: &str,
+    request: &Request<'_>,
     dialing: Option<&str>,
     error: &(dyn std::error::Error + 'static),
 ) -> FetchError {
@@ -288,7 +387,7 @@ fn connection(
         Some(authority) => format!("dial tcp {authority}: {what}"),
         None => what,
     };
-    FetchError::Connection { url: String::from(url), reason }
+    FetchError::Connection { request: described(request), reason }
 }
 
 #[cfg(test)]
@@ -322,7 +421,7 @@ mod tests {
         let big = "0123456789".repeat(10_000);
         let sent = big.clone();
         let url = start(Router::new().route("/", get(move || async move { sent.clone() }))).await;
-        let client = Client::new(ClientOptions::default());
+        let client = Client::default();
         let answer = client.get(request(&url)).await.unwrap();
         assert_eq!(answer.headers[header::CONTENT_ENCODING], "gzip");
         assert_eq!(String::from_utf8(answer.body).unwrap(), big);
@@ -339,7 +438,7 @@ mod tests {
             .route("/b", get(|| async { (StatusCode::NOT_FOUND, "here").into_response() }))
             .route("/loop", get(|| async { Redirect::temporary("/loop") }));
         let url = start(router).await;
-        let client = Client::new(ClientOptions::default());
+        let client = Client::default();
         let answer = client.get(request(&format!("{url}/a"))).await.unwrap();
         assert_eq!((answer.status, answer.body), (StatusCode::NOT_FOUND, b"here".to_vec()));
         let endless = client.get(request(&format!("{url}/loop"))).await;
@@ -348,7 +447,15 @@ mod tests {
 
     #[test]
     fn redirects_stay_on_the_host() {
-        let from = parse_url("http://host:81/a/b?x=1").unwrap();
+        let asked = Request {
+            method: Method::GET,
+            url: "http://host:81/a/b?x=1",
+            headers: &[],
+            body: Bytes::new(),
+            timeout: Duration::from_secs(1),
+            body_bytes_max: 1,
+        };
+        let from = parse_url(asked.url).unwrap();
         for (location, expected) in [
             ("/c?d", Some("http://host:81/c?d")),
             ("c", Some("http://host:81/a/c")),
@@ -360,7 +467,7 @@ mod tests {
             ("https://host:81/", None),
             ("", Some("http://host:81/a/")),
         ] {
-            let to = redirected(&from, &HeaderValue::from_static(location), "asked").ok();
+            let to = redirected(&from, &HeaderValue::from_static(location), &asked).ok();
             let to = to.map(|uri| uri.to_string());
             assert_eq!(to.as_deref(), expected, "{location}");
         }
@@ -368,7 +475,7 @@ mod tests {
 
     #[tokio::test]
     async fn failures_say_what_happened() {
-        let client = Client::new(ClientOptions::default());
+        let client = Client::default();
         let closed = {
             let listener = bind("127.0.0.1:0").await.unwrap();
             format!("http://{}/metrics", listener.local_addr().unwrap())

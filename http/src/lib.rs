@@ -4,9 +4,12 @@
 //! bytes of a body before and after decompression, and redirects. What is served or asked is the caller's business.
 
 mod client;
+mod connection;
 mod gzip;
 mod listener;
 mod timed_body;
+mod tls;
 
-pub use client::{Client, ClientOptions, FetchError, GetRequest, Response};
-pub use listener::{HttpError, Limits, bind, serve};
+pub use client::{Client, ClientOptions, FetchError, GetRequest, Request, Response};
+pub use listener::{HttpError, Limits, Uncompressed, bind, serve, serve_tls};
+pub use tls::{CertificateSource, PeerCertificates, ServerTls, TlsError, TlsOptions, certificates};

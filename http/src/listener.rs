@@ -1,43 +1,43 @@
 //! The listening side: accept, bound, serve, drain.
 
 use std::convert::Infallible;
+use std::future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, HeaderValue, Request, header};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceExt};
 use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::SizeAbove;
+use tower_http::compression::predicate::{Predicate, SizeAbove};
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use crate::timed_body::TimedBody;
+use crate::connection;
+use crate::tls::ServerTls;
 
 /// Answers shorter than this many bytes are not worth compressing.
 const COMPRESSION_BYTES_MIN: u16 = 1024;
 /// Pause after a failed accept: out of descriptors, most likely, so trying at once would only spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-
-/// The smallest buffer that hyper works with.
-const HEADER_BYTES_MIN: usize = 8 << 10;
+/// How often the files of a certificate are looked at.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Bounds of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at a time; further ones wait in the kernel's queue.
     pub connections_max: usize,
+    /// Time for a client to shake hands over TLS.
+    pub handshake_timeout: Duration,
+    /// Requests at a time on one HTTP/2 connection.
+    pub streams_max: u32,
     /// Time for a client to send the headers of a request, and to stay idle between requests.
     pub header_read_timeout: Duration,
     /// Bytes of headers of a request; at least 8 KiB are allowed.
@@ -54,6 +54,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 512,
+            handshake_timeout: Duration::from_secs(10),
+            streams_max: 100,
             header_read_timeout: Duration::from_secs(30),
             header_bytes_max: 64 << 10,
             body_bytes_max: 32 << 20,
@@ -89,7 +91,7 @@ pub async fn bind(address: &str) -> Result<TcpListener, HttpError> {
         .map_err(|source| HttpError::Bind { address: String::from(address), source })
 }
 
-/// Serves `router` on `listener` until `shutdown` is cancelled, then lets open requests finish.
+/// Serves `router` on `listener` by HTTP/1.1 until `shutdown` is cancelled, then lets open requests finish.
 ///
 /// Answers are compressed for clients that ask for it; a handler that panics answers 500.
 ///
@@ -101,24 +103,80 @@ pub async fn serve(
     limits: Limits,
     shutdown: CancellationToken,
 ) -> Result<(), HttpError> {
+    accept_all(listener, None, layered(router, limits), limits, shutdown, future::pending()).await;
+    Ok(())
+}
+
+/// Like [`serve`], over TLS: HTTP/2 where the client offers it, HTTP/1.1 otherwise. Requests of clients that presented
+/// certificates carry [`PeerCertificates`](crate::PeerCertificates).
+///
+/// The certificate's files are looked at every few seconds; a change that is unusable is logged and the old one stays.
+///
+/// # Errors
+/// None today, as with [`serve`].
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: ServerTls,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> Result<(), HttpError> {
+    let acceptor = tls.acceptor();
     let app = layered(router, limits);
+    accept_all(listener, Some(acceptor), app, limits, shutdown, keep_reloading(tls)).await;
+    Ok(())
+}
+
+async fn keep_reloading(tls: ServerTls) {
+    loop {
+        tokio::time::sleep(RELOAD_INTERVAL).await;
+        let tls = tls.clone();
+        match tokio::task::spawn_blocking(move || tls.reload()).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => tracing::info!("serving a changed certificate"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot use the changed certificate, the old one stays");
+            }
+            Err(error) => tracing::warn!(%error, "cannot look for a changed certificate"),
+        }
+    }
+}
+
+/// `meanwhile` runs beside, for as long as connections are accepted.
+pub(crate) async fn accept_all(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    app: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+    meanwhile: impl Future<Output = ()>,
+) {
     let slots = Arc::new(Semaphore::new(limits.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
-    let graceful = GracefulShutdown::new();
     let cut_off = CancellationToken::new();
+    // Each connection holds a sender, so that the receiver ends with the last of them.
+    let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
+    let mut meanwhile = pin!(meanwhile);
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = accept(&listener, &slots) => accepted,
+            () = &mut meanwhile => continue,
         };
         match accepted {
             Ok((stream, slot)) => {
-                let connection = graceful.watch(connection(stream, app.clone(), limits));
-                let cut_off = cut_off.clone();
+                let conversation = connection::converse(
+                    stream,
+                    tls.clone(),
+                    app.clone(),
+                    limits,
+                    shutdown.clone(),
+                );
+                let (cut_off, open) = (cut_off.clone(), open.clone());
                 tokio::spawn(async move {
-                    if let Some(Err(error)) = cut_off.run_until_cancelled(connection).await {
+                    if let Some(Err(error)) = cut_off.run_until_cancelled(conversation).await {
                         tracing::debug!(%error, "connection ended early");
                     }
-                    drop(slot);
+                    drop((slot, open));
                 });
             }
             Err(error) => {
@@ -127,12 +185,11 @@ pub async fn serve(
             }
         }
     }
-    drop(listener);
-    if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
+    drop((listener, open));
+    if tokio::time::timeout(limits.drain_timeout, all_closed.recv()).await.is_err() {
         tracing::warn!(waited = ?limits.drain_timeout, "requests are still open and are cut off");
     }
     cut_off.cancel();
-    Ok(())
 }
 
 /// Waits for a free slot, then for a connection: what is too many stays in the kernel's queue.
@@ -143,6 +200,15 @@ async fn accept(
     let slot = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, slot))
+}
+
+/// An extension of an answer that is not to be compressed: one that goes on for long, whose parts must not wait in the
+/// compressor for more to come.
+#[derive(Clone, Copy, Debug)]
+pub struct Uncompressed;
+
+fn may_compress(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions) -> bool {
+    extensions.get::<Uncompressed>().is_none()
 }
 
 fn layered(router: Router, limits: Limits) -> Router {
@@ -157,46 +223,16 @@ fn layered(router: Router, limits: Limits) -> Router {
             // The lowest level is several times as fast and costs little on repetitive JSON.
             CompressionLayer::new()
                 .quality(CompressionLevel::Fastest)
-                .compress_when(SizeAbove::new(COMPRESSION_BYTES_MIN)),
+                .compress_when(SizeAbove::new(COMPRESSION_BYTES_MIN).and(may_compress)),
         )
         .layer(CatchPanicLayer::new())
         .layer(set(nosniff))
         .layer(set(no_frames))
 }
 
-fn connection(
-    stream: TcpStream,
-    app: Router,
-    limits: Limits,
-) -> http1::Connection<
-    TokioIo<TcpStream>,
-    TowerToHyperService<
-        impl Service<
-            Request<Incoming>,
-            Response = axum::response::Response,
-            Error = Infallible,
-            Future: Send,
-        > + Clone,
-    >,
-> {
-    // Small answers must not wait for an acknowledgement of the previous one.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot disable Nagle's algorithm");
-    }
-    let timeout = limits.body_read_timeout;
-    let service = app.map_request(move |request: Request<Incoming>| {
-        request.map(|body| Body::new(TimedBody::new(body, timeout)))
-    });
-    http1::Builder::new()
-        // Without a timer the timeout below would silently not exist.
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read_timeout)
-        .max_buf_size(limits.header_bytes_max.max(HEADER_BYTES_MIN))
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::Extension;
     use axum::routing::{get, post};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -303,9 +339,11 @@ mod tests {
         let (address, _shutdown, _served) =
             start(Router::new().route("/", get(|| async { "fine" })), limits).await;
         let first = TcpStream::connect(address).await.unwrap();
-        let waiting = tokio::spawn(async move {
+        let mut waiting = tokio::spawn(async move {
             ask(address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await
         });
+        let early = tokio::time::timeout(Duration::from_millis(200), &mut waiting).await;
+        assert!(early.is_err(), "answered while the first is open: {early:?}");
         drop(first);
         assert!(waiting.await.unwrap().ends_with("fine"));
     }
@@ -332,5 +370,10 @@ mod tests {
         let packed = ask(address, &request("Accept-Encoding: gzip\r\n")).await;
         assert!(packed.len() < 1_000 && packed.contains("content-encoding: gzip"), "{packed}");
         assert!(packed.contains("vary: accept-encoding"), "{packed}");
+        let router = Router::new()
+            .route("/", get(|| async { (Extension(Uncompressed), "x".repeat(2_000)) }));
+        let (address, _shutdown, _served) = start(router, Limits::default()).await;
+        let whole = ask(address, &request("Accept-Encoding: gzip\r\n")).await;
+        assert!(whole.len() > 2_000 && !whole.contains("content-encoding"), "{whole}");
     }
 }

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use config::Config;
-use http::{Client, ClientOptions};
+use http::Client;
 use model::{Labels, SystemClock, Timestamp, is_stale};
 use parking_lot::Mutex;
 use telemetry::Registry;
@@ -53,7 +53,7 @@ impl Harness {
         let store = Store::new();
         let clock: Arc<dyn model::Clock> =
             if paused { RuntimeClock::new(0) } else { Arc::new(SystemClock) };
-        let client = Client::new(ClientOptions::default());
+        let client = Client::default();
         let mut options = ScraperOptions::new(store.clone(), clock, client);
         options.local = locals
             .iter()

@@ -168,6 +168,7 @@ pub async fn run(
     let options = storage::options(config.storage, &scrape_config.storage);
     let mut flags = config.flags;
     storage::set_effective(&mut flags, &scrape_config.storage, options.max_block_duration);
+    state_receivers(&mut flags);
     let total_bytes_max = config
         .queries_bytes_max
         .unwrap_or_else(|| QUERIES_BYTES_MAX.min(memory::available_bytes() / 2));
@@ -177,7 +178,7 @@ pub async fn run(
     let listener = http::bind(&config.listen_address).await?;
     let (reloads, mut reload_requests) = mpsc::channel(RELOADS_QUEUED_MAX);
     let parts = Parts {
-        client: http::Client::new(http::ClientOptions::default()),
+        client: http::Client::default(),
         local: config.local,
         type_and_unit_labels: config.type_and_unit_labels,
         clock: Arc::new(SystemClock),
@@ -354,6 +355,16 @@ async fn reload(
             server.reload.write().succeeded = false;
             server.metrics.config_reload_successful.set(0);
             Err(error)
+        }
+    }
+}
+
+/// States in `flags` that nothing is received, as Prometheus states its defaults: others read there whether every series
+/// was scraped.
+fn state_receivers(flags: &mut Vec<(String, String)>) {
+    for receiver in ["web.enable-remote-write-receiver", "web.enable-otlp-receiver"] {
+        if !flags.iter().any(|(flag, _)| flag == receiver) {
+            flags.push((String::from(receiver), String::from("false")));
         }
     }
 }

@@ -108,7 +108,7 @@ fn open(server: &Server, clock: &Arc<ManualClock>) {
         }
     }
     assert!(store.append(&batch).unwrap().rejected.is_empty());
-    let client = http::Client::new(http::ClientOptions::default());
+    let client = http::Client::default();
     let appender = Arc::clone(&store) as Arc<dyn Appender>;
     let scraper = Scraper::new(ScraperOptions::new(appender, clock, client), &server.registry);
     assert!(server.running.set(Ready { store, scraper: Arc::new(scraper) }).is_ok());
