@@ -33,7 +33,7 @@ fn base() -> meta::Config {
 
 /// What answers only whether all of a text matches.
 ///
-/// Where it is certain to be small it is compiled when the first text is searched: many a query is parsed and has the texts that its
+/// Where it is certain to be small, and needs no stack of its own, it is compiled when the first text is searched: many a query is parsed and has the texts that its
 /// matchers select looked up, and compiling takes longer than parsing the rest of it.
 #[derive(Debug)]
 pub(super) struct Automaton {
@@ -43,9 +43,9 @@ pub(super) struct Automaton {
 }
 
 impl Automaton {
-    /// `None` if it is too large.
+    /// `None` if it is too large, or needs a thread for its depth and none can be started.
     pub(super) fn new(node: Node, height: usize) -> Option<Self> {
-        if bytes_at_most(&node) <= BYTES_MAX {
+        if height < DEEP && bytes_at_most(&node) <= BYTES_MAX {
             return Some(Self { compiled: OnceLock::new(), source: Some((node, height)) });
         }
         let compiled = whole(&node, height)?;
@@ -55,7 +55,7 @@ impl Automaton {
     /// Whether all of `text` matches.
     ///
     /// # Panics
-    /// Never: what is compiled late is small.
+    /// Never: what is compiled late is small and needs no thread.
     pub(super) fn matches(&self, text: &str) -> bool {
         let automaton = self.compiled.get_or_init(|| {
             let source = self.source.as_ref();
@@ -238,6 +238,8 @@ mod tests {
         assert!(small.compiled.get().is_none());
         assert!(small.matches("yx") && !small.matches("xy"));
         assert!(small.compiled.get().is_some());
+        let deep = new(&format!("{}x{}", "(?:y".repeat(DEEP), ")?".repeat(DEEP))).unwrap();
+        assert!(deep.compiled.get().is_some() && deep.matches("y"));
         let larger = new(r"[^a]{999}[^b]{999}").unwrap();
         assert!(larger.compiled.get().is_some());
         assert!(new(r"(?:\pL{999}|\pN{998})").is_none());

@@ -26,10 +26,11 @@ use ast::Parsed;
 pub use error::{RegexError, RegexErrorKind};
 pub(crate) use pattern::Pattern;
 
-/// An expression with groups, anchored at both ends as relabelling and `label_replace` do it.
+/// An expression with groups: anchored at both ends as relabelling and `label_replace` do it, or searched for.
 #[derive(Clone)]
 pub struct Regex {
     expression: String,
+    anchored: bool,
     /// The name of each numbered group, the first being 1.
     names: Vec<Option<String>>,
     automaton: meta::Regex,
@@ -44,12 +45,31 @@ impl Regex {
     /// # Errors
     /// [`RegexError`]
     pub fn anchored(expression: &str) -> Result<Self, RegexError> {
-        let whole = format!("^(?s:{expression})$");
+        Self::compile(expression, true)
+    }
+
+    /// Compiles `expression` as Go's `regexp.Compile` does: it may match anywhere in a text.
+    ///
+    /// # Errors
+    /// [`RegexError`]
+    pub fn unanchored(expression: &str) -> Result<Self, RegexError> {
+        Self::compile(expression, false)
+    }
+
+    fn compile(expression: &str, anchored: bool) -> Result<Self, RegexError> {
+        let whole =
+            if anchored { format!("^(?s:{expression})$") } else { String::from(expression) };
         let Parsed { node, names, height } = parser::parse(&whole, false)?;
         let Some(automaton) = automaton::with_groups(&node, height, names.len()) else {
             return Err(RegexError { kind: RegexErrorKind::TooLarge, expression: whole });
         };
-        Ok(Self { expression: String::from(expression), names, automaton })
+        Ok(Self { expression: String::from(expression), anchored, names, automaton })
+    }
+
+    /// How many groups the expression has, the whole match not counted.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.names.len()
     }
 
     /// The expression, as it was given.
@@ -75,7 +95,7 @@ impl Regex {
 
 impl PartialEq for Regex {
     fn eq(&self, other: &Self) -> bool {
-        self.expression == other.expression
+        self.expression == other.expression && self.anchored == other.anchored
     }
 }
 

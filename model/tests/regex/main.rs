@@ -33,6 +33,24 @@ fn expanded(pattern: &str, template: &str, text: &str) -> Result<Option<String>,
 }
 
 #[test]
+fn what_is_not_anchored_is_searched_for() {
+    for (pattern, text, groups, expected) in [
+        ("_total$", "requests_total", 0, Some("_total")),
+        ("^container_(.*)_total$", "container_cpu_total", 1, Some("container_cpu_total")),
+        ("o(?P<n>l+)", "hello world", 1, None),
+        ("l+|(w)(o)", "hello", 2, Some("ll")),
+        (".", "\n", 0, None),
+    ] {
+        let regex = Regex::unanchored(pattern).unwrap();
+        assert_eq!(regex.groups(), groups, "{pattern}");
+        let whole = regex.captures(text).and_then(|captures| captures.get(0));
+        assert_eq!(whole, expected, "{pattern}");
+    }
+    assert!(Regex::unanchored("a)|(b").is_err());
+    assert_ne!(Regex::unanchored("a").unwrap(), Regex::anchored("a").unwrap());
+}
+
+#[test]
 fn matches() {
     for &(pattern, matching, other) in MATCHES {
         let matcher = matcher(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
