@@ -179,9 +179,7 @@ fn best_of_windows(
         if rows.start >= cut {
             front.clear();
             front.extend_from_slice(&values[rows.clone()]);
-            for at in (1..front.len()).rev() {
-                front[at - 1] = choose(front[at - 1], front[at]);
-            }
+            choose_backwards(&mut front, &choose);
             (front_start, cut, behind) = (rows.start, rows.end, None);
         } else if taken < rows.end {
             // Among themselves first, so that not each choice has to wait for the one before.
@@ -192,6 +190,25 @@ fn best_of_windows(
         let best = front[rows.start - front_start];
         out[step] = behind.map_or(best, |behind| choose(best, behind));
     })
+}
+
+/// Puts in each place what is chosen among the value there and all behind it.
+///
+/// Each choice waits for the one behind it, so two halves are worked on at a time, and then the first is told what the second came to.
+fn choose_backwards(values: &mut [f64], choose: impl Fn(f64, f64) -> f64) {
+    let (first, second) = values.split_at_mut(values.len() / 2);
+    // The second may be longer, by the value in front.
+    let (middle, second) = second.split_at_mut(second.len() - first.len());
+    for at in (1..first.len()).rev() {
+        first[at - 1] = choose(first[at - 1], first[at]);
+        second[at - 1] = choose(second[at - 1], second[at]);
+    }
+    if let ([middle], [behind, ..]) = (&mut *middle, &*second) {
+        *middle = choose(*middle, *behind);
+    }
+    if let Some(behind) = middle.first().or(second.first()) {
+        first.iter_mut().for_each(|value| *value = choose(*value, *behind));
+    }
 }
 
 /// The time of the value of each window that no other beats, as `beats` says of a later one and an earlier one. NaN counts only when there is
