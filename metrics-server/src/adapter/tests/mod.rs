@@ -1,0 +1,8 @@
+//! Requests against a fake Prometheus on loopback.
+
+mod custom;
+mod defaults;
+mod external;
+mod fake;
+mod fallback;
+mod resource;
