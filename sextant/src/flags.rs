@@ -7,7 +7,9 @@ use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use model::{DurationError, MatchOp, Matcher, MatcherError, parse_duration};
 
 use crate::features::FeatureFlags;
+use crate::metrics_server::MetricsServerFlags;
 use crate::storage_flags::StorageFlags;
+use crate::top::TopFlags;
 use crate::tsdb_tool::TsdbFlags;
 
 /// Where everything listens unless told otherwise: loopback, since nothing asks who is calling yet.
@@ -60,6 +62,12 @@ pub(crate) enum Command {
     /// Scrape the targets of a prometheus.yml and answer queries: what `prometheus` does
     #[command(after_long_help = EXAMPLES, max_term_width = 110)]
     Server(Box<ServerFlags>),
+    /// Serve the metrics APIs of Kubernetes: what `metrics-server` does
+    #[command(version = telemetry::VERSION, max_term_width = 110)]
+    MetricsServer(Box<MetricsServerFlags>),
+    /// Show what nodes and pods use: what `kubectl top` does
+    #[command(max_term_width = 110)]
+    Top(TopFlags),
     /// Look into a data directory, or write blocks into one
     #[command(max_term_width = 110)]
     Tsdb(TsdbFlags),

@@ -6,11 +6,14 @@ mod all_in_one;
 mod collectors;
 mod features;
 mod flags;
+mod go_values;
 mod logging;
+mod metrics_server;
 mod progress;
 mod serve;
 mod signals;
 mod storage_flags;
+mod top;
 mod tsdb_tool;
 
 use std::io::Write;
@@ -33,6 +36,10 @@ fn main() -> ExitCode {
                 let given = matches.subcommand().map_or(&matches, |(_, matches)| matches);
                 serve::server(server, flags::values("server", given)).map(|()| ExitCode::SUCCESS)
             }
+            Some(Command::MetricsServer(flags)) => {
+                metrics_server::run(flags).map(|()| ExitCode::SUCCESS)
+            }
+            Some(Command::Top(flags)) => top::run(flags).map(|()| ExitCode::SUCCESS),
             Some(Command::Tsdb(tsdb)) => tsdb_tool::run(tsdb),
             None => {
                 all_in_one::run(&cli.here, flags::values("", &matches)).map(|()| ExitCode::SUCCESS)

@@ -20,7 +20,7 @@ use crate::flags::{DaemonFlags, ServerFlags};
 use crate::{collectors, logging, progress, signals};
 
 /// How long blocking work that is left over may take once the server has stopped.
-const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const LEFTOVERS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `sextant server`
 pub(crate) fn server(flags: &ServerFlags, values: Vec<(String, String)>) -> anyhow::Result<()> {
