@@ -23,6 +23,15 @@ fn build() -> PathBuf {
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
+    // What cargo tells a test about its own package would make build scripts run again that look at it, and all that
+    // depends on them be built anew, here and after that where the tests are built.
+    let of_package = |name: &str| {
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "OUT_DIR"
+    };
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in names.filter(|name| of_package(name)) {
+        command.env_remove(name);
+    }
     let output = command
         .current_dir(workspace_root())
         .stderr(Stdio::inherit())

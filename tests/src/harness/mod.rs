@@ -5,6 +5,7 @@
 
 mod binary;
 mod http;
+pub mod kube;
 mod ports;
 mod process;
 

@@ -107,6 +107,8 @@ fn every_endpoint_answers_in_the_envelope() {
         ("status/buildinfo", 200, r#""version":"3."#),
         ("status/runtimeinfo", 200, r#""storageRetention":"15d""#),
         ("status/flags", 200, r#""query.timeout":"2m""#),
+        ("status/flags", 200, r#""web.enable-otlp-receiver":"false""#),
+        ("status/flags", 200, r#""web.enable-remote-write-receiver":"false""#),
         ("status/config", 200, "external_labels:"),
         ("status/tsdb?limit=2", 200, r#""headStats":{"#),
         ("query_exemplars?query=test&start=1795431307670&end=1795431367670", 200, r#""data":[]"#),

@@ -1,0 +1,61 @@
+//! A cluster on loopback, as far as clients of the Kubernetes API can tell.
+//!
+//! [`ApiServer`] keeps objects of any kind and answers as kube-apiserver does: versions and conflicts, lists in pages,
+//! watches with bookmarks, tables, subresources, reviews, discovery, and the aggregation layer. It runs no controllers:
+//! nothing happens to an object but what a client or the test does. [`Pki`] is its certificates, [`Access`] who may do
+//! what; [`Fault`]s make requests fail, [`RequestRecord`]s tell what was asked.
+//!
+//! [`Kubelets`] serve `/metrics/resource` for any number of nodes; a [`Cluster`] is all of it. An
+//! [`ExtensionServer`] is something for the aggregation layer to find, a [`MetricsServer`] ours.
+//!
+//! Server-side apply is not there, nor protobuf but for reviews: who sends them is refused as by a server without them.
+
+mod access;
+mod aggregation;
+mod api_server;
+mod availability;
+mod cluster;
+mod discovery;
+mod error;
+mod extension;
+mod faults;
+mod https;
+mod kinds;
+mod kubeconfig;
+mod kubectl;
+mod kubelets;
+mod list;
+mod listener;
+mod metrics_server;
+mod negotiate;
+mod node;
+mod objects;
+mod patch;
+mod pki;
+mod protobuf;
+mod requests;
+mod reviews;
+mod route;
+mod scale;
+mod selector;
+mod store;
+mod table;
+mod tls;
+mod view;
+mod watch;
+
+pub use access::{Access, Action, Rule, User};
+pub use api_server::{ApiServer, ApiServerOptions, PROXY_NAME};
+pub use cluster::{
+    Cluster, ClusterOptions, METRICS_SERVER_TOKEN, container_memory, container_rate, node_name,
+    pod_name,
+};
+pub use extension::{ExtensionServer, Reply, Seen};
+pub use faults::{Effect, Fault, RequestRecord};
+pub use https::HttpsRequest;
+pub use kubeconfig::{Credentials, write_kubeconfig};
+pub use kubectl::{Kubectl, Ran, Running};
+pub use kubelets::Kubelets;
+pub use metrics_server::MetricsServer;
+pub use node::{Behaviour, ContainerUse, CpuUse, NodeUse, PodUse, Sampling};
+pub use pki::{Authority, Identity, Pki, Subject};

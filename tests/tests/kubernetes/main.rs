@@ -1,0 +1,20 @@
+//! Kubernetes on loopback: the harness against the real `kubectl`, and our metrics server in a cluster.
+
+#[cfg(test)]
+mod aggregation;
+#[cfg(test)]
+mod api_server;
+#[cfg(test)]
+mod custom;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod identities;
+#[cfg(test)]
+mod kubelets;
+#[cfg(test)]
+mod outages;
+#[cfg(test)]
+mod top;
+#[cfg(test)]
+mod versions;
