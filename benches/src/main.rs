@@ -10,6 +10,7 @@ mod connection;
 mod engine;
 mod fleet;
 mod memory;
+mod metrics_server;
 mod peer;
 mod population;
 mod process;
@@ -56,6 +57,8 @@ enum Command {
     Blocks(blocks::Flags),
     /// Queries and expressions
     Queries(queries::Flags),
+    /// Asking the kubelets of a cluster, and listing what they said
+    MetricsServer(metrics_server::Flags),
     /// Our store in a process of its own, for the others
     #[command(hide = true)]
     Engine(engine::Flags),
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Select(flags) => selectors::run(&flags),
         Command::Blocks(flags) => blocks::run(&flags),
         Command::Queries(flags) => queries::run(&flags),
+        Command::MetricsServer(flags) => metrics_server::run(&flags),
         Command::Engine(flags) => engine::run(&flags),
     };
     match result {
