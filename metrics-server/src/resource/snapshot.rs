@@ -235,15 +235,26 @@ impl ResourceState {
 struct NodeStates<'a> {
     store: &'a Store,
     now_ms: i64,
-    known: HashMap<usize, Option<Arc<NodeState>>, RandomState>,
+    known: HashMap<usize, Option<Visited>, RandomState>,
+}
+
+/// A node whose pods are visited, in the order in which its state has them.
+struct Visited {
+    state: Arc<NodeState>,
+    /// Where the next pod is, most often.
+    next: u32,
 }
 
 impl NodeStates<'_> {
     fn entry(&mut self, pod: &PodView<'_>) -> Option<Entry> {
         let address = pod.node.as_ptr().addr();
-        let state = self.known.entry(address);
-        let state = state.or_insert_with(|| self.store.node(pod.node, self.now_ms)).as_ref()?;
-        let at = state.find(pod.namespace, pod.name)?;
+        let visited = self.known.entry(address).or_insert_with(|| {
+            let state = self.store.node(pod.node, self.now_ms)?;
+            Some(Visited { state, next: 0 })
+        });
+        let Visited { state, next } = visited.as_mut()?;
+        let at = state.find_near(*next, pod.namespace, pod.name)?;
+        *next = at + 1;
         state.pod_at(at)?;
         Some(Entry::Pod(PodEntry {
             namespace: Arc::clone(pod.namespace),

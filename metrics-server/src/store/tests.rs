@@ -266,3 +266,21 @@ fn nodes_are_recorded_by_many_threads_at_once() {
     });
     assert_eq!(store.points(T0_MS + 10_000), Points { nodes: 200, containers: 200 });
 }
+
+#[test]
+fn a_pod_is_found_wherever_it_is_expected() {
+    let store = store();
+    let names = [("a", "x"), ("a", "y"), ("b", "x"), ("c", "a")];
+    for (at_s, cpu_ms) in [(0, 1000), (15, 2000)] {
+        let one =
+            |&(namespace, name): &(&str, &str)| pod(namespace, name, &[("c", point(at_s, cpu_ms))]);
+        record(&store, at_s, names.iter().map(one).collect());
+    }
+    let state = store.node("n1", T0_MS + 15_500).unwrap();
+    for expected in 0..6 {
+        for (at, (namespace, name)) in (0..).zip(names) {
+            assert_eq!(state.find_near(expected, namespace, name), Some(at));
+        }
+        assert_eq!(state.find_near(expected, "a", "z"), None);
+    }
+}
