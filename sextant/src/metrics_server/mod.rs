@@ -37,7 +37,9 @@ pub(crate) fn run(flags: &MetricsServerFlags) -> anyhow::Result<()> {
         tracing::warn!(flag, reason, "flag has no effect");
     }
     raise_descriptor_limit();
+    // Kubelets have a thread of their own and long lists others. What is left is little, and each worker keeps memory for itself.
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
