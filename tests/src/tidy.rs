@@ -21,7 +21,7 @@ const CLOCK_FILE: &str = "model/src/clock.rs";
 
 /// Which crates of the workspace each crate may have as normal dependencies; development dependencies
 /// are free. A crate that is missing here is a mistake: decide on its layer first.
-const IMPORTS: [(&str, Imports); 17] = [
+const IMPORTS: [(&str, Imports); 18] = [
     ("model", Imports::These(&[])),
     ("telemetry", Imports::These(&[])),
     ("metrics-api", Imports::These(&[])),
@@ -37,6 +37,10 @@ const IMPORTS: [(&str, Imports); 17] = [
     (
         "metrics-server",
         Imports::These(&["model", "telemetry", "metrics-api", "exposition", "http", "api-client"]),
+    ),
+    (
+        "hpa-controller",
+        Imports::These(&["model", "telemetry", "metrics-api", "http", "api-client"]),
     ),
     (
         "server",
@@ -67,6 +71,7 @@ const IMPORTS: [(&str, Imports); 17] = [
             "metrics-api",
             "api-client",
             "metrics-server",
+            "hpa-controller",
         ]),
     ),
     ("tests", Imports::Any),

@@ -1,0 +1,25 @@
+//! The autoscaler: metrics to replica counts, as the controller of Kubernetes 1.36 makes them, explained and replayable.
+//!
+//! [`decide`](decide::decide) is the whole algorithm, a pure function of [`Inputs`] and the time. Its [`Decision`] holds every number
+//! on the way, so that the live controller, `explain`, a replay and the stored log all tell the same story. Metrics come
+//! through two traits: [`MetricsSource`] for now, [`History`] for then.
+
+pub mod beyond;
+pub mod decide;
+mod decision;
+mod inputs;
+mod sources;
+
+pub use decision::{
+    BoundsCheck, ConditionChange, Decision, EventNote, EventType, Limit, LimitReason,
+    MetricDecision, PodAccount, PolicyLimit, Proposal, RateLimit, Ratio, Stabilization, TargetKind,
+};
+pub use inputs::{
+    Constants, ContainerRequests, Gates, Inputs, Memory, MetricAnswer, PodFacts, PodPhase,
+    PodReading, PodSet, Readiness, ReadyStatus, Recommendation, ScaleEvent, ScaleReading,
+    ValueReading,
+};
+pub use sources::{
+    History, HistoryError, HistorySeries, MetricRequest, MetricsError, MetricsSource, ObjectRef,
+    PodsRequest,
+};
