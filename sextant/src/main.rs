@@ -29,6 +29,9 @@ use crate::flags::{Cli, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // The allocator asks for huge pages. A server whose heap is small then holds twice the memory, and clearing two megabytes to write a few
+    // kilobytes costs more than it saves: docs/decisions/0002. Where the kernel cannot be told so, nothing is lost but that.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let matches = Cli::command().get_matches();
     let result = Cli::from_arg_matches(&matches).map_err(anyhow::Error::from).and_then(|cli| {
         match &cli.command {

@@ -1,6 +1,7 @@
 //! The Prometheus HTTP API under `/api/v1`.
 
 mod admin;
+mod answer;
 pub(crate) mod error;
 mod exemplars;
 mod features;

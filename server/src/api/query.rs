@@ -10,8 +10,8 @@ use promql::value::{QueryResult, Value};
 use promql::{QueryFailure, QueryOptions};
 
 use super::TRUNCATED;
+use super::answer::{Answer, Begun, Extras, Timings};
 use super::error::{ApiError, Failure};
-use super::json::{self, Extras, Timings};
 use super::params::Params;
 use crate::queries::Turn;
 use crate::state::{Ready, Server};
@@ -101,7 +101,8 @@ impl Request {
     }
 }
 
-/// Evaluates and writes the answer, both on a blocking thread and within the same bounds.
+/// Evaluates and writes the first piece of the answer on a blocking thread. The rest is written as the client takes it: the query is over then, but
+/// what it holds still counts as held.
 async fn run<F>(server: &Server, request: Request, evaluate: F) -> Result<Response, ApiError>
 where
     F: FnOnce(&Request, &Turn) -> Result<QueryResult, QueryFailure> + Send + 'static,
@@ -123,9 +124,9 @@ where
         }
         let timings = Timings { queued: turn.queued, evaluated: started.elapsed() };
         let extras = Extras { warnings, timings: request.stats.is_some().then_some(timings) };
-        Ok::<_, Failure>(json::query_body(&result, &extras, &turn.context)?)
+        Ok::<_, Failure>(Begun::new(Answer::new(result, extras)))
     });
-    Ok(json::response(answer.await?))
+    Ok(answer.await?.response())
 }
 
 /// Cuts a result down to `limit` series (0: none); says whether it did.
