@@ -1,17 +1,22 @@
 //! The asking side: a time limit on the whole request and a byte limit on the body.
+//!
+//! The same client asks a router of the same process, so that whoever is in one with a server goes through its bounds and its
+//! answers as others do.
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::Body;
 use axum::http::uri::InvalidUri;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower::ServiceExt;
 
 use crate::gzip::{GunzipError, gunzip};
 use crate::tls::{TlsError, TlsOptions, connector, plain_connector};
@@ -40,9 +45,15 @@ impl Default for ClientOptions {
 /// Asks over HTTP/1.1 and keeps connections. Cloning shares the pool.
 #[derive(Clone, Debug)]
 pub struct Client {
-    inner: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    inner: Inner,
     /// Whether `https` may be spoken.
     tls: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Inner {
+    Network(legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+    InProcess(Router),
 }
 
 impl Default for Client {
@@ -185,7 +196,13 @@ impl Client {
             .pool_idle_timeout(idle_timeout)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Self { inner, tls }
+        Self { inner: Inner::Network(inner), tls }
+    }
+
+    /// A client that asks `router`, whatever host a URL names, without a connection.
+    #[must_use]
+    pub const fn in_process(router: Router) -> Self {
+        Self { inner: Inner::InProcess(router), tls: false }
     }
 
     /// Gets a URL, following redirects that stay on the host. An answer with an error status is an answer.
@@ -249,7 +266,7 @@ impl Client {
         &self,
         uri: &Uri,
         request: &Request<'_>,
-    ) -> Result<axum::http::Response<Incoming>, FetchError> {
+    ) -> Result<axum::http::Response<Body>, FetchError> {
         let mut builder =
             axum::http::Request::builder().method(request.method.clone()).uri(uri.clone());
         for (name, value) in request.headers {
@@ -262,10 +279,21 @@ impl Client {
         let message = builder.body(Full::new(request.body.clone())).map_err(|error| {
             FetchError::InvalidUrl { url: String::from(request.url), reason: error.to_string() }
         })?;
-        self.inner.request(message).await.map_err(|error| {
-            let dialing = error.is_connect().then(|| uri.authority().map_or("", |a| a.as_str()));
-            connection(request, dialing, &error)
-        })
+        match &self.inner {
+            Inner::Network(client) => {
+                let answer = client.request(message).await.map_err(|error| {
+                    let authority = || uri.authority().map_or("", |a| a.as_str());
+                    connection(request, error.is_connect().then(authority), &error)
+                })?;
+                Ok(answer.map(Body::new))
+            }
+            Inner::InProcess(router) => {
+                match router.clone().oneshot(message.map(Body::new)).await {
+                    Ok(answer) => Ok(answer),
+                    Err(never) => match never {},
+                }
+            }
+        }
     }
 }
 
@@ -328,7 +356,7 @@ fn place(uri: &Uri) -> (Option<&str>, Option<String>, u16) {
 }
 
 async fn read_body(
-    mut body: Incoming,
+    mut body: Body,
     headers: &HeaderMap,
     request: &Request<'_>,
 ) -> Result<Vec<u8>, FetchError> {
@@ -414,6 +442,24 @@ mod tests {
             timeout: Duration::from_secs(30),
             body_bytes_max: 1 << 20,
         }
+    }
+
+    #[tokio::test]
+    async fn a_router_is_asked_without_a_connection_and_within_the_same_bounds() {
+        let router = Router::new()
+            .route("/hello", get(|| async { "hello" }))
+            .route("/away", get(|| async { Redirect::temporary("/hello") }))
+            .route("/late", get(std::future::pending::<()>));
+        let client = Client::in_process(router);
+        let ask = async |path: &str| {
+            let url = format!("http://anyone{path}");
+            let timeout = Duration::from_millis(200);
+            let request = GetRequest { url: &url, headers: &[], timeout, body_bytes_max: 5 };
+            client.get(request).await.map(|answer| answer.body)
+        };
+        assert_eq!(ask("/hello").await.unwrap(), b"hello");
+        assert_eq!(ask("/away").await.unwrap(), b"hello");
+        assert!(matches!(ask("/late").await, Err(FetchError::Timeout { .. })));
     }
 
     #[tokio::test]

@@ -4,14 +4,12 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
-use bytes::Bytes;
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service as HyperService;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -23,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::guarded_body::GuardedBody;
 use crate::listener::Limits;
 use crate::timed_body::TimedBody;
 use crate::tls::PeerCertificates;
@@ -186,19 +185,18 @@ struct Counting<S> {
 }
 
 impl<S: Serve> HyperService<Request<Incoming>> for Counting<S> {
-    type Response = Response<CountedBody>;
+    type Response = Response<GuardedBody<Counted>>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<CountedBody>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let counted = Counted::new(self.requests.clone());
         let answer = self.service.call(request);
-        Box::pin(
-            async move { Ok(answer.await?.map(|body| CountedBody { body, _counted: counted })) },
-        )
+        Box::pin(async move { Ok(answer.await?.map(|body| GuardedBody::new(body, counted))) })
     }
 }
 
+/// An answer that is not over.
 struct Counted(watch::Sender<usize>);
 
 impl Counted {
@@ -211,32 +209,6 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
-    }
-}
-
-/// The body of an answer, which is open until it is dropped.
-struct CountedBody {
-    body: Body,
-    _counted: Counted,
-}
-
-impl hyper::body::Body for CountedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

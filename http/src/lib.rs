@@ -5,11 +5,16 @@
 
 mod client;
 mod connection;
+mod guarded_body;
 mod gzip;
 mod listener;
 mod timed_body;
 mod tls;
 
 pub use client::{Client, ClientOptions, FetchError, GetRequest, Request, Response};
+pub use guarded_body::GuardedBody;
 pub use listener::{HttpError, Limits, Uncompressed, bind, serve, serve_tls};
-pub use tls::{CertificateSource, PeerCertificates, ServerTls, TlsError, TlsOptions, certificates};
+pub use tls::{
+    BadTlsVersion, CertificateSource, NamedCertificate, PeerCertificates, ServerTls, TlsError,
+    TlsOptions, TlsPolicy, TlsVersion, certificates,
+};

@@ -173,11 +173,11 @@ pub struct SelectorObject {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct MatchExpression {
-    key: String,
-    operator: &'static str,
+pub(crate) struct MatchExpression {
+    pub(crate) key: String,
+    pub(crate) operator: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    values: Vec<String>,
+    pub(crate) values: Vec<String>,
 }
 
 /// A selector has `<` or `>`, which its form as an object cannot say.
@@ -217,6 +217,14 @@ impl SelectorObject {
             });
         }
         Ok(object)
+    }
+
+    pub(crate) const fn match_labels(&self) -> &std::collections::BTreeMap<String, String> {
+        &self.match_labels
+    }
+
+    pub(crate) fn match_expressions(&self) -> &[MatchExpression] {
+        &self.match_expressions
     }
 }
 

@@ -11,7 +11,7 @@ use axum::http::{Request, header};
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures_util::StreamExt as _;
 use metrics_api::LabelSelector;
-use metrics_server::cluster::Objects;
+use metrics_server::cluster::{Objects, PodFacts};
 use metrics_server::resource::{self, ResourceState};
 use metrics_server::store::{NodeBatch, PodPoints, Point, Store, StoreOptions};
 use model::ManualClock;
@@ -70,7 +70,12 @@ fn cluster(nodes: usize) -> (Arc<Store>, Router) {
             ("tier", if at / 30 % 10 == 0 { "front" } else { "back" }),
         ];
         let node = format!("node-{:05}", at / PODS_PER_NODE);
-        objects.upsert_pod(&namespace, &name, labels, true, &node, T0_MS);
+        objects.upsert_pod(
+            &namespace,
+            &name,
+            labels,
+            PodFacts { node: &node, created_ms: T0_MS, resources: None },
+        );
     }
     record(&store, 0..nodes, 0);
     record(&store, 0..nodes, 1);

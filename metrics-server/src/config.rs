@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{NamedCertificate, TlsPolicy};
 use metrics_api::{LabelSelector, SelectorError};
 use model::Clock;
 use telemetry::Registry;
@@ -13,6 +14,7 @@ use crate::adapter::{
     self, DiscoveryConfig, FallbackOptions, FallbackUrlError, QueryLimits, RelistTimes,
 };
 use crate::auth::{AllowedPaths, FrontProxyFlags};
+use crate::cluster::PodWatch;
 use crate::kubelet::{EndpointOptions, KubeletTls};
 use crate::serving::ServingCertificate;
 
@@ -27,6 +29,8 @@ pub struct Config {
     pub resolution: Duration,
     /// Label selector of the nodes that count; all if empty.
     pub node_selector: String,
+    /// Which part of pods is watched.
+    pub pod_watch: PodWatch,
     /// How kubelets are asked.
     pub kubelets: KubeletConfig,
     /// How custom and external metrics are answered; they are not, if not given.
@@ -72,6 +76,8 @@ pub struct AdapterConfig {
     pub discovery: DiscoveryConfig,
     /// Whom to ask.
     pub source: Arc<dyn Source>,
+    /// What it is called in metrics: its URL, without credentials.
+    pub source_name: String,
     /// Where series come from: gives pods metrics without rules.
     pub default_rules: Option<Arc<dyn Inventory>>,
     /// Another adapter, for metrics that are not known here.
@@ -97,6 +103,10 @@ pub struct ServingConfig {
     pub port: u16,
     /// The serving certificate.
     pub certificate: ServingCertificate,
+    /// Certificates for clients that ask for certain names.
+    pub named_certificates: Vec<NamedCertificate>,
+    /// TLS versions and cipher suites.
+    pub tls: TlsPolicy,
     /// Whether the authority of a certificate that is made here is written into the `APIService` objects of the served
     /// groups. That of `metrics.k8s.io` must exist; of the others those with the same service are written.
     pub inject_ca: bool,

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapter::{
-    self, Adapter, AdapterOptions, Caller, ClusterObjects, Fallback, ResourceFeed,
+    self, Adapter, AdapterMetrics, AdapterOptions, Caller, ClusterObjects, Fallback, ResourceFeed,
 };
 use crate::auth::{Access, DelegatedOptions, SourceError, TrustSources, User};
 use crate::cluster::{Informers, Objects};
@@ -84,7 +84,8 @@ pub async fn run(
     let objects = Arc::new(Objects::new(Arc::clone(&revision)));
     let adapter = match config.adapter.take() {
         Some(adapter) => {
-            Some(Arc::new(adapter_of(adapter, &client, &objects, Arc::clone(&config.clock))?))
+            let clock = Arc::clone(&config.clock);
+            Some(Arc::new(adapter_of(adapter, &client, &objects, clock, &config.registry)?))
         }
         None => None,
     };
@@ -118,6 +119,7 @@ pub async fn run(
         Arc::clone(&scraper),
         config.kubelets.endpoints.clone(),
         String::from(config.node_selector.trim()),
+        config.pod_watch,
         &config.registry,
     );
 
@@ -221,6 +223,7 @@ fn adapter_of(
     client: &Client,
     objects: &Arc<Objects>,
     clock: Arc<dyn model::Clock>,
+    registry: &Registry,
 ) -> Result<Adapter, ConfigError> {
     let cluster = Arc::new(ClusterObjects::new(client.clone(), Arc::clone(objects)));
     let fallback = config.fallback.map(Fallback::new).transpose().map_err(ConfigError::Fallback)?;
@@ -234,6 +237,8 @@ fn adapter_of(
         relist: config.relist,
         default_rules: config.default_rules,
         fallback,
+        metrics: AdapterMetrics::new(registry),
+        source_name: config.source_name,
     };
     Adapter::new(options).map_err(|error| ConfigError::Rules(Arc::new(error)))
 }
@@ -244,9 +249,8 @@ fn apis(
     adapter: Option<Arc<Adapter>>,
     groups: impl Fn() -> Vec<ApiGroup> + Send + Sync + 'static,
 ) -> Router {
-    let own = resource::router(state)
-        .merge(resource::discovery_router(groups))
-        .merge(resource::openapi_router());
+    let openapi = resource::openapi_router(&groups());
+    let own = resource::router(state).merge(resource::discovery_router(groups)).merge(openapi);
     match adapter {
         Some(adapter) => {
             own.merge(adapter::router(adapter).layer(middleware::from_fn(tell_caller)))
@@ -276,6 +280,8 @@ fn listener_config(
         bind_address: serving.bind_address,
         port: serving.port,
         certificate: serving.certificate.clone(),
+        named_certificates: serving.named_certificates.clone(),
+        tls: serving.tls.clone(),
         trusted_by: serving.inject_ca.then(|| (client.clone(), names)),
         limits: Limits { connections_max: CONNECTIONS_MAX, ..Limits::default() },
         request_limits: RequestLimits {

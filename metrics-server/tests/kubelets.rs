@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use http::{CertificateSource, Limits, PeerCertificates, ServerTls, bind, serve, serve_tls};
-use metrics_server::cluster::Objects;
+use metrics_server::cluster::{Objects, PodFacts};
 use metrics_server::kubelet::{
     Answer, Ask, BODY_BYTES_MAX, Credentials, Endpoint, KubeletError, KubeletTls, ScrapeMetrics,
     ScrapeOptions, Scraper,
@@ -298,7 +298,7 @@ async fn nodes_are_scraped_stored_and_forgotten() {
     let credentials = Credentials::new(&api_server(), &tls, TIMEOUT, true).await.unwrap();
     let store = Arc::new(Store::new(StoreOptions::with_resolution_ms(15_000)));
     let objects = Arc::new(Objects::new(Arc::clone(store.revision())));
-    objects.upsert_pod("n", "p", [], true, "", 0);
+    objects.upsert_pod("n", "p", [], PodFacts { node: "", created_ms: 0, resources: None });
     let registry = telemetry::new_registry();
     let resolution = Duration::from_secs(15);
     let scraper = Arc::new(Scraper::new(

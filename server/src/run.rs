@@ -72,6 +72,8 @@ pub struct Config {
     pub extra_links: Vec<(String, String)>,
     /// Where the server's own metrics are kept.
     pub registry: telemetry::Registry,
+    /// Given all routes before they are listened on, for whoever asks within the process: [`http::Client::in_process`].
+    pub on_routes: Box<dyn FnOnce(&Router) + Send>,
     /// Told when queries are answered.
     pub on_ready: Box<dyn FnOnce() + Send>,
 }
@@ -217,6 +219,7 @@ pub async fn run(
     // Serving comes first, so that a long replay shows as "not ready" instead of as a dead port.
     let stop_http = CancellationToken::new();
     let router = routes::router(&server, config.extra_routes);
+    (config.on_routes)(&router);
     let mut serving = tokio::spawn(http::serve(listener, router, config.limits, stop_http.clone()));
 
     let store = tokio::select! {

@@ -1,10 +1,11 @@
-//! `sextant` alone: this machine's collectors, the store and the API in one process.
+//! `sextant` alone: this machine's collectors, the store and the API in one process; with `--kubernetes` the metrics APIs too.
 
 use server::ConfigSource;
 
 use crate::collectors::{CONTAINERS_PATH, NODE_PATH};
 use crate::flags::AllInOneFlags;
-use crate::serve::{self, Setup, scrape_address, url};
+use crate::kubernetes;
+use crate::serve::{self, Companion, Setup, scrape_address, url};
 
 /// How often this machine is collected.
 const COLLECT_INTERVAL: &str = "5s";
@@ -31,7 +32,14 @@ pub(crate) fn run(flags: &AllInOneFlags, values: Vec<(String, String)>) -> anyho
         data = flags.daemon.storage.path.display(),
         url = url(address),
     );
-    serve::run(Setup { source, collectors: true, announcement, daemon: &flags.daemon, values })
+    let companion = flags.kubernetes.kubernetes.as_ref().map(|cluster| -> Companion<'_> {
+        let server_url = url(address);
+        Box::new(move |routes, shutdown| {
+            Box::pin(kubernetes::run(cluster, &flags.kubernetes, routes, server_url, shutdown))
+        })
+    });
+    let daemon = &flags.daemon;
+    serve::run(Setup { source, collectors: true, announcement, daemon, values, companion })
 }
 
 /// The configuration without a file: our own collectors and our own metrics.

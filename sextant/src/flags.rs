@@ -7,6 +7,7 @@ use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use model::{DurationError, MatchOp, Matcher, MatcherError, parse_duration};
 
 use crate::features::FeatureFlags;
+use crate::kubernetes::KubernetesFlags;
 use crate::metrics_server::MetricsServerFlags;
 use crate::storage_flags::StorageFlags;
 use crate::top::TopFlags;
@@ -23,7 +24,9 @@ Observes this machine, stores what it saw, answers PromQL.
 Without a subcommand sextant collects this machine (node and cgroup metrics) every 5 seconds into \
 ./data and serves the Prometheus HTTP API on http://127.0.0.1:9090. `sextant server` takes the place of \
 `prometheus`: it scrapes the targets of a prometheus.yml and keeps the samples in Prometheus's own \
-formats, so that it can start on an existing data directory and Prometheus can start on its.";
+formats, so that it can start on an existing data directory and Prometheus can start on its.
+With --kubernetes it also serves the metrics APIs of the cluster that a kubeconfig names: for a single host and for trying \
+out; in a cluster `sextant metrics-server` is a process of its own.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -80,6 +83,8 @@ pub(crate) struct AllInOneFlags {
     /// as targets on /metrics/node and /metrics/cadvisor
     #[arg(long = "config.file", value_name = "FILE", env = "SEXTANT_CONFIG_FILE")]
     pub(crate) config_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) kubernetes: KubernetesFlags,
     #[command(flatten)]
     pub(crate) daemon: DaemonFlags,
 }

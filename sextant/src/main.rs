@@ -7,6 +7,7 @@ mod collectors;
 mod features;
 mod flags;
 mod go_values;
+mod kubernetes;
 mod logging;
 mod metrics_server;
 mod progress;

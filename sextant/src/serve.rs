@@ -11,10 +11,12 @@ use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use futures_util::future::BoxFuture;
 use promql::EngineOptions;
 use scrape::LocalTarget;
 use server::ConfigSource;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::flags::{DaemonFlags, ServerFlags};
 use crate::{collectors, logging, progress, signals};
@@ -32,6 +34,7 @@ pub(crate) fn server(flags: &ServerFlags, values: Vec<(String, String)>) -> anyh
         announcement,
         daemon: &flags.daemon,
         values,
+        companion: None,
     })
 }
 
@@ -44,12 +47,26 @@ pub(crate) struct Setup<'a> {
     pub(crate) announcement: String,
     pub(crate) daemon: &'a DaemonFlags,
     pub(crate) values: Vec<(String, String)>,
+    /// What runs beside the server and asks it without a connection.
+    pub(crate) companion: Option<Companion<'a>>,
 }
 
+/// Runs until the token is cancelled, with all routes of the server. If it ends before, so does the server.
+pub(crate) type Companion<'a> =
+    Box<dyn FnOnce(Router, CancellationToken) -> BoxFuture<'a, anyhow::Result<()>> + 'a>;
+
 /// Runs until a signal asks to stop.
-pub(crate) fn run(setup: Setup<'_>) -> anyhow::Result<()> {
+pub(crate) fn run(mut setup: Setup<'_>) -> anyhow::Result<()> {
     logging::start(&setup.daemon.log);
-    let config = config(setup);
+    let companion = setup.companion.take();
+    let (given, routes) = oneshot::channel();
+    let config = server::Config {
+        on_routes: Box::new(move |routes| {
+            // Without a companion nobody waits for it.
+            let _ = given.send(routes.clone());
+        }),
+        ..config(setup)
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -64,8 +81,22 @@ pub(crate) fn run(setup: Setup<'_>) -> anyhow::Result<()> {
                 let _ = reload.try_send(());
             }
         });
-        server::run(config, reloads, shutdown).await?;
-        Ok(())
+        let served = async {
+            let _other = shutdown.clone().drop_guard();
+            server::run(config, reloads, shutdown.clone()).await
+        };
+        let accompanied = async {
+            let Some(companion) = companion else { return Ok(()) };
+            let _other = shutdown.clone().drop_guard();
+            match routes.await {
+                Ok(routes) => companion(routes, shutdown.clone()).await,
+                // The server did not get so far, and says why.
+                Err(_) => Ok(()),
+            }
+        };
+        let (served, accompanied) = tokio::join!(served, accompanied);
+        served?;
+        accompanied
     });
     // A query or a replay that does not listen must not keep the process.
     runtime.shutdown_timeout(LEFTOVERS_TIMEOUT);
@@ -123,6 +154,7 @@ fn config(setup: Setup<'_>) -> server::Config {
         extra_routes,
         extra_links,
         registry: telemetry::new_registry(),
+        on_routes: Box::new(|_| {}),
         on_ready: Box::new(move || {
             drop(watch);
             // Nobody may be reading; the server runs all the same.

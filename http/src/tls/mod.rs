@@ -3,7 +3,36 @@
 //! The server side serves one certificate, re-read when its files change, and may ask clients for theirs; whom to believe
 //! is the caller's business. The client side verifies the server unless told not to.
 
+/// The methods by which a verifier that trusts anyone still makes the peer prove that it has the key of its certificate. The
+/// verifier's only field has the algorithms.
+macro_rules! proof_of_key {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &rustls_pki_types::CertificateDer<'_>,
+            signature: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &rustls_pki_types::CertificateDer<'_>,
+            signature: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            self.0.supported_schemes()
+        }
+    };
+}
+
 mod client;
+mod policy;
 mod server;
 
 #[cfg(test)]
@@ -19,7 +48,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use client::TlsOptions;
 pub(crate) use client::{connector, plain_connector};
-pub use server::{CertificateSource, PeerCertificates, ServerTls};
+pub use policy::{BadTlsVersion, TlsPolicy, TlsVersion};
+pub use server::{CertificateSource, NamedCertificate, PeerCertificates, ServerTls};
 
 /// Why certificates or keys are unusable.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +84,12 @@ pub enum TlsError {
     Mismatch {
         /// Which pair.
         what: String,
+    },
+    /// A text is not the name of a cipher suite.
+    #[error("{name:?} is not the name of a cipher suite")]
+    CipherSuite {
+        /// The text.
+        name: String,
     },
     /// The name to verify the server by is none.
     #[error("invalid server name {name:?}")]

@@ -1,19 +1,19 @@
-//! The server side: one certificate, from files or from memory, and what clients present.
+//! The server side: certificates, from files or from memory, and what clients present.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::verify_server_name;
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls::{DistinguishedName, ServerConfig};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::TlsAcceptor;
 
-use super::{TlsError, certificates, private_key, provider};
+use super::{TlsError, TlsPolicy, certificates, private_key, provider};
 
 /// The certificates that a client presented, its own first; a request's extension, absent when there are none.
 ///
@@ -52,16 +52,27 @@ impl fmt::Debug for CertificateSource {
     }
 }
 
-/// What a server needs to speak TLS. Cloning shares the certificate.
+/// A certificate for clients that ask for certain names.
+#[derive(Clone, Debug)]
+pub struct NamedCertificate {
+    /// The certificate.
+    pub source: CertificateSource,
+    /// The names: `example.com`, or `*.example.com` for whatever has one more part. Those that the certificate bears, if
+    /// there are none.
+    pub names: Vec<String>,
+}
+
+/// What a server needs to speak TLS. Cloning shares the certificates.
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
-    served: Arc<Served>,
+    certificates: Arc<Certificates>,
 }
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerTls").field("source", &self.served.source).finish_non_exhaustive()
+        let source = &self.certificates.default.source;
+        f.debug_struct("ServerTls").field("source", source).finish_non_exhaustive()
     }
 }
 
@@ -72,15 +83,31 @@ impl ServerTls {
     /// # Errors
     /// [`TlsError`]: the files cannot be read, or certificate and key are not a pair.
     pub fn new(source: CertificateSource, ask_clients: bool) -> Result<Self, TlsError> {
-        let pair = Pair::read(&source)?;
-        let current = pair.certified(&source)?;
-        let served = Arc::new(Served {
-            source,
-            current: RwLock::new(Arc::new(current)),
-            seen: RwLock::new(Some(pair)),
+        Self::with_policy(source, &[], ask_clients, &TlsPolicy::default())
+    }
+
+    /// As [`new`](Self::new), with certificates of their own for clients that ask for certain names, and with what is
+    /// spoken. Of several certificates for a name one that was given the name goes before one with a wildcard, and that
+    /// before one that just bears it.
+    ///
+    /// # Errors
+    /// [`TlsError`]: as well for a cipher suite that is none.
+    pub fn with_policy(
+        source: CertificateSource,
+        named: &[NamedCertificate],
+        ask_clients: bool,
+        policy: &TlsPolicy,
+    ) -> Result<Self, TlsError> {
+        let named = named.iter().map(|NamedCertificate { source, names }| {
+            let names = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+            Ok((Served::new(source.clone())?, names))
         });
-        let builder = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
+        let certificates = Arc::new(Certificates {
+            default: Served::new(source)?,
+            named: named.collect::<Result<_, TlsError>>()?,
+        });
+        let builder = ServerConfig::builder_with_provider(policy.provider()?)
+            .with_protocol_versions(policy.versions())
             .map_err(|source| TlsError::Refused { what: "TLS versions", source })?;
         let algorithms = provider().signature_verification_algorithms;
         let builder = if ask_clients {
@@ -88,23 +115,62 @@ impl ServerTls {
         } else {
             builder.with_no_client_auth()
         };
-        let mut config = builder.with_cert_resolver(Arc::clone(&served) as _);
+        let mut config = builder.with_cert_resolver(Arc::clone(&certificates) as _);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), served })
+        Ok(Self { config: Arc::new(config), certificates })
     }
 
-    /// Reads the files again, if that is where the certificate comes from, and serves what they hold from the next
-    /// handshake on. Returns whether they changed. Blocks on the disk.
+    /// Reads the files again, if that is where certificates come from, and serves what they hold from the next handshake
+    /// on. Returns whether they changed. Blocks on the disk.
     ///
     /// # Errors
-    /// [`TlsError`]: the files are unusable, and the old certificate stays. The same unusable content is an error only
-    /// once, so that a caller may ask again and again.
+    /// [`TlsError`], the first: files are unusable, and their old certificate stays. The same unusable content is an error
+    /// only once, so that a caller may ask again and again.
     pub fn reload(&self) -> Result<bool, TlsError> {
-        self.served.reload()
+        let Certificates { default, named } = &*self.certificates;
+        let all = std::iter::once(default).chain(named.iter().map(|(served, _)| served));
+        // All of them, whatever the first one says.
+        let outcomes: Vec<_> = all.map(Served::reload).collect();
+        outcomes.into_iter().try_fold(false, |changed, outcome| Ok(outcome? || changed))
     }
 
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.config))
+    }
+}
+
+/// The certificates that are served.
+#[derive(Debug)]
+struct Certificates {
+    default: Served,
+    /// Each with the names that it was given.
+    named: Vec<(Served, Vec<String>)>,
+}
+
+impl Certificates {
+    fn for_name(&self, name: &str) -> &Served {
+        let name = name.to_ascii_lowercase();
+        let wildcard = name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+        let given = |wanted: &str| {
+            let found = self.named.iter().find(|(_, names)| names.iter().any(|n| n == wanted));
+            found.map(|(served, _)| served)
+        };
+        let borne = || {
+            let found =
+                self.named.iter().find(|(served, names)| names.is_empty() && served.bears(&name));
+            found.map(|(served, _)| served)
+        };
+        given(&name)
+            .or_else(|| wildcard.as_deref().and_then(given))
+            .or_else(borne)
+            .unwrap_or(&self.default)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let served = hello.server_name().map_or(&self.default, |name| self.for_name(name));
+        Some(served.current())
     }
 }
 
@@ -174,6 +240,24 @@ impl fmt::Debug for Served {
 }
 
 impl Served {
+    fn new(source: CertificateSource) -> Result<Self, TlsError> {
+        let pair = Pair::read(&source)?;
+        let current = pair.certified(&source)?;
+        Ok(Self { source, current: RwLock::new(Arc::new(current)), seen: RwLock::new(Some(pair)) })
+    }
+
+    fn current(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the certificate is for `name`.
+    fn bears(&self, name: &str) -> bool {
+        let current = self.current();
+        let Ok(name) = ServerName::try_from(name) else { return false };
+        let leaf = current.cert.first().map(ParsedCertificate::try_from);
+        leaf.and_then(Result::ok).is_some_and(|leaf| verify_server_name(&leaf, &name).is_ok())
+    }
+
     fn reload(&self) -> Result<bool, TlsError> {
         let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
         let pair = match Pair::read(&self.source) {
@@ -191,12 +275,6 @@ impl Served {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         *current = Arc::new(certified?);
         Ok(true)
-    }
-}
-
-impl ResolvesServerCert for Served {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 
@@ -223,25 +301,5 @@ impl ClientCertVerifier for AnyClient {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
+    proof_of_key!();
 }

@@ -271,6 +271,106 @@ async fn http2_is_offered_and_idle_connections_are_closed() {
     assert!(sender.is_closed());
 }
 
+#[tokio::test]
+async fn the_certificate_is_that_of_the_name_that_is_asked_for() {
+    let ours = Authority::new("ours");
+    let bearing = |san: &str| source(&ours.server(&[san]));
+    let named = |san: &str, names: &[&str]| NamedCertificate {
+        source: bearing(san),
+        names: names.iter().map(|name| String::from(*name)).collect(),
+    };
+    let others = [
+        named("bears.example", &[]),
+        named("wild.example", &["*.example"]),
+        named("exact.example", &["exact.example", "alias.example"]),
+    ];
+    let policy = TlsPolicy::default();
+    let tls = ServerTls::with_policy(bearing("default.example"), &others, false, &policy).unwrap();
+    let (address, _shutdown) = start(tls, Limits::default()).await;
+    for (asked, served) in [
+        ("other.test", "default.example"),
+        ("EXACT.example", "exact.example"),
+        ("alias.example", "exact.example"),
+        // A name that was given goes before one that is borne.
+        ("bears.example", "wild.example"),
+        ("a.example", "wild.example"),
+        ("a.b.example", "default.example"),
+    ] {
+        assert_eq!(served_name(address, asked).await, served, "{asked}");
+    }
+    let tls = ServerTls::with_policy(bearing("default.example"), &others[..1], false, &policy);
+    let (address, _shutdown) = start(tls.unwrap(), Limits::default()).await;
+    assert_eq!(served_name(address, "bears.example").await, "bears.example");
+}
+
+/// Which of the names of the test above the certificate bears that is served to who asks for `asked`.
+async fn served_name(address: SocketAddr, asked: &str) -> &'static str {
+    let algorithms = provider().signature_verification_algorithms;
+    let config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(super::client::Unverified(algorithms)))
+        .with_no_client_auth();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let asked = String::from(asked).try_into().unwrap();
+    let stream = connector.connect(asked, stream).await.unwrap();
+    let leaf = &stream.get_ref().1.peer_certificates().unwrap()[0];
+    let leaf = rustls::server::ParsedCertificate::try_from(leaf).unwrap();
+    let is_for =
+        |name: &str| rustls::client::verify_server_name(&leaf, &name.try_into().unwrap()).is_ok();
+    let names = ["default.example", "bears.example", "wild.example", "exact.example"];
+    names.into_iter().find(|name| is_for(name)).unwrap()
+}
+
+#[tokio::test]
+async fn versions_and_suites_can_be_narrowed() {
+    use rustls::{CipherSuite, ProtocolVersion};
+    let ours = Authority::new("ours");
+    let suite = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305";
+    for (policy, versions, expected) in [
+        (TlsPolicy::default(), rustls::ALL_VERSIONS, Some(ProtocolVersion::TLSv1_3)),
+        (TlsPolicy::default(), &[&rustls::version::TLS12], Some(ProtocolVersion::TLSv1_2)),
+        (
+            TlsPolicy { min_version: TlsVersion::V13, ..TlsPolicy::default() },
+            &[&rustls::version::TLS12],
+            None,
+        ),
+        (
+            TlsPolicy { cipher_suites: vec![suite.into()], ..TlsPolicy::default() },
+            &[&rustls::version::TLS12],
+            Some(ProtocolVersion::TLSv1_2),
+        ),
+    ] {
+        let leaf = source(&ours.server(&["localhost"]));
+        let tls = ServerTls::with_policy(leaf, &[], false, &policy).unwrap();
+        let (address, _shutdown) = start(tls, Limits::default()).await;
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificates(&ours.pem(), "CA").unwrap().remove(0)).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let stream = connector.connect("localhost".try_into().unwrap(), stream).await.ok();
+        let session = stream.as_ref().map(|stream| stream.get_ref().1);
+        assert_eq!(session.and_then(|s| s.protocol_version()), expected, "{policy:?}");
+        if !policy.cipher_suites.is_empty() {
+            let negotiated = session.unwrap().negotiated_cipher_suite().unwrap().suite();
+            assert_eq!(negotiated, CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256);
+        }
+    }
+    let policy = TlsPolicy { cipher_suites: vec!["RC4".into()], ..TlsPolicy::default() };
+    let leaf = source(&ours.server(&["localhost"]));
+    let refused = ServerTls::with_policy(leaf, &[], false, &policy).unwrap_err().to_string();
+    assert_eq!(refused, "\"RC4\" is not the name of a cipher suite");
+    assert_eq!("VersionTLS11".parse(), Ok(TlsVersion::V12));
+    assert_eq!("1.3".parse::<TlsVersion>(), Err(BadTlsVersion));
+}
+
 async fn http2(
     address: SocketAddr,
     ca: &Authority,

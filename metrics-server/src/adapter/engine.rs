@@ -18,6 +18,7 @@ use super::defaults::DefaultRules;
 use super::failure::Failure;
 use super::fallback::Fallback;
 use super::mapping::{ApiResource, ResourceMap, SharedResourceMap, qualified};
+use super::metrics::AdapterMetrics;
 use super::objects::{ListError, ObjectLister, ResourceSource};
 use super::query::{Names, Target};
 use super::relist::{Lister, RelistTimes};
@@ -48,6 +49,10 @@ pub struct AdapterOptions {
     pub default_rules: Option<Arc<dyn Inventory>>,
     /// Who is asked about metrics that are not known here.
     pub fallback: Option<Fallback>,
+    /// What the adapter tells of itself.
+    pub metrics: AdapterMetrics,
+    /// What the source is called in metrics.
+    pub source_name: String,
 }
 
 impl fmt::Debug for AdapterOptions {
@@ -64,6 +69,8 @@ pub struct Adapter {
     pub(super) lister: Lister,
     pub(super) defaults: Option<DefaultRules>,
     pub(super) fallback: Option<Fallback>,
+    pub(super) metrics: AdapterMetrics,
+    pub(super) clock: Arc<dyn Clock>,
     resource_feed: Option<Arc<ResourceFeed>>,
     queries: Arc<Queries>,
     objects: Arc<dyn ObjectLister>,
@@ -104,8 +111,9 @@ impl Adapter {
         let forwards = options.fallback.is_some();
         let serves_external = !rules.external.is_empty() || forwards;
         let serves_custom = !rules.custom.is_empty() || forwards || options.default_rules.is_some();
+        let source = options.metrics.measured(options.source, &options.source_name);
         let queries =
-            Queries::new(Arc::clone(&options.source), Arc::clone(&options.clock), options.queries);
+            Queries::new(Arc::clone(&source), Arc::clone(&options.clock), options.queries);
         let queries = Arc::new(queries);
         let defaults = options.default_rules.map(|inventory| {
             DefaultRules::new(
@@ -124,8 +132,8 @@ impl Adapter {
         };
         let lister = Lister::new(
             rules,
-            options.source,
-            options.clock,
+            source,
+            Arc::clone(&options.clock),
             options.relist,
             resources.clone(),
             options.cluster,
@@ -137,6 +145,8 @@ impl Adapter {
             lister,
             defaults,
             fallback: options.fallback,
+            metrics: options.metrics,
+            clock: options.clock,
             resource_feed,
             queries,
             objects: options.objects,

@@ -7,12 +7,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
-use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use axum::routing::any;
 use metrics_api::{
     Accepted, ApiGroup, ApiResource, ApiVersion, CUSTOM_METRICS_GROUP, CustomMetricsVersion,
     EXTERNAL_METRICS_GROUP, EXTERNAL_METRICS_VERSION, Encoding, ExternalMetricValueList,
-    FieldSelector, GroupResource, LabelSelector, MetricValueList, Status, negotiate,
+    FieldSelector, GroupResource, LabelSelector, MEDIA_TYPES, MetricValueList, Status, negotiate,
+    protobuf,
 };
 use serde::Serialize;
 
@@ -21,6 +22,7 @@ use super::engine::{Adapter, CustomRequest, Found};
 use super::failure::Failure;
 use super::fallback::Caller;
 use crate::auth::path_segments;
+use crate::resource::respond;
 
 /// Longest name in a path.
 const NAME_BYTES_MAX: usize = 253;
@@ -126,6 +128,10 @@ fn described(name: String, namespaced: bool, kind: &str) -> ApiResource {
 async fn handle(State(adapter): State<Arc<Adapter>>, request: Request<Body>) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let accept = header(&parts.headers, ACCEPT);
+    let refuse = |status: &Status| {
+        let encoding = negotiate(&accept, |_, _| true);
+        respond(status, encoding.map_or(Encoding::Json, |accepted| accepted.encoding))
+    };
     let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_else(Caller::anonymous);
     let segments = match segments(&parts.uri) {
         Ok(segments) => segments,
@@ -141,8 +147,13 @@ async fn handle(State(adapter): State<Arc<Adapter>>, request: Request<Body>) -> 
             &parts.method.as_str().to_ascii_lowercase(),
         ));
     }
-    let asked =
-        Asked { adapter: &adapter, segments: &segments, query: &query, caller: &caller, accept };
+    let asked = Asked {
+        adapter: &adapter,
+        segments: &segments,
+        query: &query,
+        caller: &caller,
+        accept: &accept,
+    };
     match asked.answer().await {
         Ok(response) => response,
         Err(status) => refuse(&status),
@@ -202,7 +213,7 @@ struct Asked<'a> {
     segments: &'a [&'a str],
     query: &'a Query,
     caller: &'a Caller,
-    accept: String,
+    accept: &'a str,
 }
 
 impl Asked<'_> {
@@ -211,11 +222,11 @@ impl Asked<'_> {
         match *self.segments {
             ["apis", group] => {
                 let group = self.group(group)?;
-                Ok(written(&group.document(), encoding, &[]))
+                Ok(document(&group.document(), encoding))
             }
             ["apis", group, version] => {
                 let resources = self.group(group)?.resources(version);
-                Ok(written(&resources.ok_or_else(unknown_path)?, encoding, &[]))
+                Ok(document(&resources.ok_or_else(unknown_path)?, encoding))
             }
             ["apis", CUSTOM_METRICS_GROUP, version, ref path @ ..] => {
                 let version = CustomMetricsVersion::named(version);
@@ -233,16 +244,10 @@ impl Asked<'_> {
         }
     }
 
-    /// JSON or YAML. Clients of these groups that prefer protobuf take JSON as well.
     fn encoding(&self) -> Result<Encoding, Refusal> {
-        let accepted = negotiate(&self.accept, |encoding, transform| {
-            encoding != Encoding::Protobuf && transform.is_none()
-        });
-        match accepted {
+        match negotiate(self.accept, |_, transform| transform.is_none()) {
             Some(Accepted { encoding, .. }) => Ok(encoding),
-            None => {
-                Err(Box::new(Status::not_acceptable(&["application/json", "application/yaml"])))
-            }
+            None => Err(Box::new(Status::not_acceptable(MEDIA_TYPES))),
         }
     }
 
@@ -262,7 +267,10 @@ impl Asked<'_> {
             self.adapter.custom(&request).await.map_err(|failure| Box::new(failure.status()))?;
         match found {
             Some(Found { items, warnings }) => {
-                Ok(written(&MetricValueList { version, items }, encoding, &warnings))
+                let times = items.iter().map(|item| item.timestamp_s);
+                self.adapter.metrics.answered_custom(times, self.adapter.clock.now());
+                let list = MetricValueList { version, items };
+                Ok(written(&list, protobuf::write_metric_values, encoding, &warnings))
             }
             None => {
                 let unknown = self.adapter.unknown_custom(&request);
@@ -318,7 +326,10 @@ impl Asked<'_> {
         let found = self.adapter.external(namespace, metric, &selector).await;
         match found.map_err(|failure| Box::new(failure.status()))? {
             Some(Found { items, warnings }) => {
-                Ok(written(&ExternalMetricValueList { items }, encoding, &warnings))
+                let times = items.iter().map(|item| item.timestamp_s);
+                self.adapter.metrics.answered_external(times, self.adapter.clock.now());
+                let list = ExternalMetricValueList { items };
+                Ok(written(&list, protobuf::write_external_values, encoding, &warnings))
             }
             None => {
                 let unknown = self.adapter.unknown_external(namespace, metric);
@@ -362,17 +373,34 @@ fn selector(text: &str) -> Result<LabelSelector, Refusal> {
     text.parse().map_err(|error: metrics_api::SelectorError| bad_request(error.to_string()))
 }
 
-fn written<T: Serialize>(value: &T, encoding: Encoding, warnings: &[String]) -> Response<Body> {
+/// Discovery in JSON or YAML: whoever prefers protobuf reads JSON too.
+fn document(value: &impl Serialize, encoding: Encoding) -> Response<Body> {
+    let encoding = if encoding == Encoding::Yaml { encoding } else { Encoding::Json };
+    written(value, |_, _| {}, encoding, &[])
+}
+
+fn written<T: Serialize>(
+    value: &T,
+    protobuf: impl FnOnce(&mut Vec<u8>, &T),
+    encoding: Encoding,
+    warnings: &[String],
+) -> Response<Body> {
     let body = match encoding {
         // Keys in alphabetical order, as API servers write YAML.
         Encoding::Yaml => serde_json::to_value(value)
             .map_err(|error| error.to_string())
-            .and_then(|value| serde_saphyr::to_string(&value).map_err(|error| error.to_string())),
-        _ => serde_json::to_string(value).map_err(|error| error.to_string()),
+            .and_then(|value| serde_saphyr::to_string(&value).map_err(|error| error.to_string()))
+            .map(String::into_bytes),
+        Encoding::Json => serde_json::to_vec(value).map_err(|error| error.to_string()),
+        Encoding::Protobuf => {
+            let mut body = Vec::new();
+            protobuf(&mut body, value);
+            Ok(body)
+        }
     };
     let body = match body {
         Ok(body) => body,
-        Err(error) => return refuse(&Status::internal(error)),
+        Err(error) => return respond(&Status::internal(error), Encoding::Json),
     };
     let mut response = Response::new(Body::from(body));
     let content_type = HeaderValue::from_static(encoding.media_type());
@@ -394,13 +422,4 @@ fn warning_header(text: &str) -> String {
         _ => '?',
     });
     format!("299 - \"{}\"", clean.take(WARNING_BYTES_MAX).collect::<String>())
-}
-
-fn refuse(status: &Status) -> Response<Body> {
-    let mut response = Response::new(Body::from(status.to_json()));
-    *response.status_mut() =
-        StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let content_type = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
 }

@@ -264,6 +264,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::cluster::PodFacts;
     use crate::store::Revision;
 
     type Asked = Arc<Mutex<Vec<String>>>;
@@ -369,10 +370,30 @@ mod tests {
         let (cluster, index, asked) = cluster().await;
         let map = ResourceMap::builtin();
         let pods = map.resolve("", "pods").unwrap();
-        index.upsert_pod("web", "b", [("app", "web")], true, "n", 0);
-        index.upsert_pod("web", "a", [("app", "web")], true, "n", 0);
-        index.upsert_pod("web", "c", [("app", "db")], true, "n", 0);
-        index.upsert_pod("other", "d", [("app", "web")], true, "n", 0);
+        index.upsert_pod(
+            "web",
+            "b",
+            [("app", "web")],
+            PodFacts { node: "n", created_ms: 0, resources: None },
+        );
+        index.upsert_pod(
+            "web",
+            "a",
+            [("app", "web")],
+            PodFacts { node: "n", created_ms: 0, resources: None },
+        );
+        index.upsert_pod(
+            "web",
+            "c",
+            [("app", "db")],
+            PodFacts { node: "n", created_ms: 0, resources: None },
+        );
+        index.upsert_pod(
+            "other",
+            "d",
+            [("app", "web")],
+            PodFacts { node: "n", created_ms: 0, resources: None },
+        );
         let selector = "app=web".parse().unwrap();
         let before = cluster.list(pods, Some("web"), &selector, "app=web").await;
         assert!(matches!(before, Err(ListError::Api { .. })));

@@ -1,11 +1,11 @@
 //! Watches nodes and running pods and keeps [`Objects`] and the [`Scraper`] in step.
 //!
-//! Of a node its labels, addresses, port and one annotation are read, of a pod its metadata: what the API server sends besides is
-//! dropped while it is parsed. Lists come in pages. A watch that breaks or expires is taken up again by `kube`; what was deleted
+//! Of a node its labels, addresses, port, resources and one annotation are read, of a pod its labels, its node and its resources:
+//! what the API server sends besides is dropped while it is parsed. Lists come in pages. A watch that breaks or expires is taken up again by `kube`; what was deleted
 //! meanwhile shows by its absence from the next list.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 use std::pin::pin;
@@ -13,16 +13,18 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{ObjectMeta, PartialObjectMeta};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use telemetry::{IntCounter, IntCounterVec, Opts, Registry, register};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh64::xxh64;
 
-use super::{Labels, NodeAddress, NodeObject, Objects};
+use super::resources::{PodSpecSummary, ResourceListSummary};
+use super::{Labels, NodeAddress, NodeObject, Objects, PodFacts};
 use crate::kubelet::{Endpoint, EndpointOptions, NodeStatus, PATH_ANNOTATION, Scraper};
 
 /// Only pods that run have usage.
@@ -31,10 +33,67 @@ const RUNNING: &str = "status.phase=Running";
 /// Addresses of one node that are kept.
 const ADDRESSES_MAX: usize = 64;
 
+/// Which part of pods is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodWatch {
+    /// All of it: says which node a pod is on, and what it asks for.
+    #[default]
+    Full,
+    /// Metadata, as upstream: a fraction of the traffic. Pods then belong to the node that measures them.
+    Metadata,
+}
+
+/// What of an object's metadata is read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct MetaSummary {
+    name: Option<String>,
+    namespace: Option<String>,
+    resource_version: Option<String>,
+    creation_timestamp: Option<Time>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<PathAnnotation>,
+}
+
+/// The one annotation that is read: others may be large.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PathAnnotation {
+    #[serde(rename = "metrics.k8s.io/resource-metrics-path")]
+    path: Option<String>,
+}
+
+fn meta<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let meta = MetaSummary::deserialize(deserializer)?;
+    let path = meta.annotations.and_then(|annotations| annotations.path);
+    Ok(ObjectMeta {
+        name: meta.name,
+        namespace: meta.namespace,
+        resource_version: meta.resource_version,
+        creation_timestamp: meta.creation_timestamp,
+        labels: meta.labels,
+        annotations: path.map(|path| BTreeMap::from([(String::from(PATH_ANNOTATION), path)])),
+        ..ObjectMeta::default()
+    })
+}
+
+fn milliseconds(created: Option<Time>) -> i64 {
+    created.map_or(0, |time| time.0.as_millisecond())
+}
+
+/// What of a pod is read.
+#[derive(Clone, Debug, Deserialize)]
+struct PodSummary {
+    #[serde(default, deserialize_with = "meta")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: PodSpecSummary,
+}
+
 /// What of a node is read.
 #[derive(Clone, Debug, Deserialize)]
 struct NodeSummary {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "meta")]
     metadata: ObjectMeta,
     #[serde(default)]
     status: NodeStatusSummary,
@@ -44,6 +103,7 @@ struct NodeSummary {
 #[serde(rename_all = "camelCase", default)]
 struct NodeStatusSummary {
     addresses: Option<Vec<Address>>,
+    allocatable: Option<ResourceListSummary>,
     daemon_endpoints: DaemonEndpoints,
 }
 
@@ -66,34 +126,42 @@ struct DaemonEndpoint {
     port: i32,
 }
 
-impl Resource for NodeSummary {
-    type DynamicType = ();
-    type Scope = k8s_openapi::ClusterResourceScope;
+/// A resource of the core group of which a part is read.
+macro_rules! core_resource {
+    ($summary:ty, $scope:ty, $kind:literal, $plural:literal) => {
+        impl Resource for $summary {
+            type DynamicType = ();
+            type Scope = $scope;
 
-    fn kind(_: &()) -> Cow<'_, str> {
-        Cow::Borrowed("Node")
-    }
+            fn kind(_: &()) -> Cow<'_, str> {
+                Cow::Borrowed($kind)
+            }
 
-    fn group(_: &()) -> Cow<'_, str> {
-        Cow::Borrowed("")
-    }
+            fn group(_: &()) -> Cow<'_, str> {
+                Cow::Borrowed("")
+            }
 
-    fn version(_: &()) -> Cow<'_, str> {
-        Cow::Borrowed("v1")
-    }
+            fn version(_: &()) -> Cow<'_, str> {
+                Cow::Borrowed("v1")
+            }
 
-    fn plural(_: &()) -> Cow<'_, str> {
-        Cow::Borrowed("nodes")
-    }
+            fn plural(_: &()) -> Cow<'_, str> {
+                Cow::Borrowed($plural)
+            }
 
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
 
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
 }
+
+core_resource!(NodeSummary, k8s_openapi::ClusterResourceScope, "Node", "nodes");
+core_resource!(PodSummary, k8s_openapi::NamespaceResourceScope, "Pod", "pods");
 
 /// Watches the API server and tells [`Objects`] and the [`Scraper`].
 #[derive(Debug)]
@@ -106,6 +174,8 @@ pub struct Informers {
     pub endpoints: EndpointOptions,
     /// Label selector of the nodes that count; all if empty.
     pub node_selector: String,
+    /// Which part of pods is asked for.
+    pub pod_watch: PodWatch,
     watch_errors: IntCounterVec,
 }
 
@@ -117,6 +187,7 @@ impl Informers {
         scraper: Arc<Scraper>,
         endpoints: EndpointOptions,
         node_selector: String,
+        pod_watch: PodWatch,
         registry: &Registry,
     ) -> Self {
         let watch_errors = register(
@@ -129,7 +200,7 @@ impl Informers {
                 &["resource"],
             ),
         );
-        Self { objects, scraper, endpoints, node_selector, watch_errors }
+        Self { objects, scraper, endpoints, node_selector, pod_watch, watch_errors }
     }
 
     /// Watches until `shutdown`.
@@ -139,18 +210,22 @@ impl Informers {
             nodes = nodes.labels(&self.node_selector);
         }
         let nodes = watcher(Api::<NodeSummary>::all(client.clone()), nodes);
-        let pods = watcher::Config::default().fields(RUNNING);
-        let pods = watcher(Api::<PartialObjectMeta<Pod>>::all(client), pods);
-        let watching = async {
-            tokio::join!(
-                follow(
-                    nodes,
-                    NodeFeed::new(&self),
-                    self.watch_errors.with_label_values(&["nodes"])
-                ),
-                follow(pods, PodFeed::new(&self), self.watch_errors.with_label_values(&["pods"])),
-            )
+        let config = watcher::Config::default().fields(RUNNING);
+        let errors = self.watch_errors.with_label_values(&["pods"]);
+        let feed = PodFeed::new(&self);
+        let pods = async {
+            match self.pod_watch {
+                PodWatch::Full => {
+                    follow(watcher(Api::<PodSummary>::all(client), config), feed, errors).await;
+                }
+                PodWatch::Metadata => {
+                    let pods = Api::<PartialObjectMeta<Pod>>::all(client);
+                    follow(watcher(pods, config), feed, errors).await;
+                }
+            }
         };
+        let errors = self.watch_errors.with_label_values(&["nodes"]);
+        let watching = async { tokio::join!(follow(nodes, NodeFeed::new(&self), errors), pods) };
         tokio::select! {
             () = shutdown.cancelled() => {}
             _ = watching => {}
@@ -249,6 +324,8 @@ impl Feed<NodeSummary> for NodeFeed<'_> {
                 .map(|(kind, address)| NodeAddress { kind, address })
                 .collect(),
             kubelet_port,
+            allocatable: node.status.allocatable.map(|list| list.amounts()).unwrap_or_default(),
+            created_ms: milliseconds(node.metadata.creation_timestamp),
         });
         if listed {
             self.listed.insert(name);
@@ -289,6 +366,31 @@ fn hash(namespace: &str, name: &str) -> u64 {
     xxh64(name.as_bytes(), xxh64(namespace.as_bytes(), 0))
 }
 
+impl Feed<PodSummary> for PodFeed<'_> {
+    const RESOURCE: &'static str = "pods";
+
+    fn begin(&mut self) {
+        self.listed.clear();
+    }
+
+    fn apply(&mut self, pod: PodSummary, listed: bool) {
+        let facts = PodFacts {
+            node: pod.spec.node_name.as_deref().unwrap_or_default(),
+            created_ms: 0,
+            resources: Some(pod.spec.resources()),
+        };
+        self.upsert(pod.metadata, facts, listed);
+    }
+
+    fn delete(&mut self, pod: PodSummary) {
+        self.remove(&pod.metadata);
+    }
+
+    fn end(&mut self) {
+        self.forget_unlisted();
+    }
+}
+
 impl Feed<PartialObjectMeta<Pod>> for PodFeed<'_> {
     const RESOURCE: &'static str = "pods";
 
@@ -297,26 +399,38 @@ impl Feed<PartialObjectMeta<Pod>> for PodFeed<'_> {
     }
 
     fn apply(&mut self, pod: PartialObjectMeta<Pod>, listed: bool) {
-        let (Some(namespace), Some(name)) = (pod.metadata.namespace, pod.metadata.name) else {
-            return;
-        };
-        let labels = pod.metadata.labels.unwrap_or_default();
+        self.upsert(pod.metadata, PodFacts::default(), listed);
+    }
+
+    fn delete(&mut self, pod: PartialObjectMeta<Pod>) {
+        self.remove(&pod.metadata);
+    }
+
+    fn end(&mut self) {
+        self.forget_unlisted();
+    }
+}
+
+impl PodFeed<'_> {
+    /// The filter of the watch says that it runs.
+    fn upsert(&mut self, meta: ObjectMeta, facts: PodFacts<'_>, listed: bool) {
+        let (Some(namespace), Some(name)) = (meta.namespace, meta.name) else { return };
+        let labels = meta.labels.unwrap_or_default();
         let labels = labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let created_ms = pod.metadata.creation_timestamp.map_or(0, |time| time.0.as_millisecond());
-        // The filter of the watch says that it runs; who measures it says where.
-        self.objects.upsert_pod(&namespace, &name, labels, true, "", created_ms);
+        let facts = PodFacts { created_ms: milliseconds(meta.creation_timestamp), ..facts };
+        self.objects.upsert_pod(&namespace, &name, labels, facts);
         if listed {
             self.listed.insert(hash(&namespace, &name));
         }
     }
 
-    fn delete(&mut self, pod: PartialObjectMeta<Pod>) {
-        if let (Some(namespace), Some(name)) = (pod.metadata.namespace, pod.metadata.name) {
-            self.objects.remove_pod(&namespace, &name);
+    fn remove(&self, meta: &ObjectMeta) {
+        if let (Some(namespace), Some(name)) = (&meta.namespace, &meta.name) {
+            self.objects.remove_pod(namespace, name);
         }
     }
 
-    fn end(&mut self) {
+    fn forget_unlisted(&mut self) {
         let mut gone = Vec::new();
         let _ = self.objects.visit_pods(None, None, |pod| {
             if !self.listed.contains(&hash(pod.namespace, pod.name)) {

@@ -1,7 +1,10 @@
-//! What exists in the cluster: nodes and running pods, with their labels.
+//! What exists in the cluster: nodes and running pods, with their labels and what they ask for.
 
 mod informers;
+mod interner;
 mod objects;
+mod resources;
 
-pub use informers::Informers;
-pub use objects::{Labels, NodeAddress, NodeObject, NodeView, Objects, Pairs, PodView};
+pub use informers::{Informers, PodWatch};
+pub use objects::{Labels, NodeAddress, NodeObject, NodeView, Objects, Pairs, PodFacts, PodView};
+pub use resources::{Amounts, ContainerResources, PodResources};

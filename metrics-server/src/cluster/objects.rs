@@ -1,10 +1,10 @@
 //! An index of the cluster's nodes and running pods: just what selecting and showing them needs.
 //!
 //! Kept small, since a large cluster has 150,000 pods: sets of labels are interned (the pods of
-//! a workload share one), as are the names of nodes and namespaces.
+//! a workload share one), as are the names of nodes and what pods ask for.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashSet};
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +13,8 @@ use metrics_api::Resource;
 use parking_lot::{RwLock, RwLockWriteGuard};
 use tokio::sync::watch;
 
+use super::interner::Interner;
+use super::resources::{Amounts, PodResources};
 use crate::store::{Removed, Revision};
 
 /// The labels of an object, ordered by key; cheap to clone.
@@ -121,13 +123,31 @@ pub struct NodeObject {
     pub addresses: Vec<NodeAddress>,
     /// The port of its kubelet, from `status.daemonEndpoints`.
     pub kubelet_port: Option<u16>,
+    /// What pods may use of it.
+    pub allocatable: Amounts,
+    /// When it was created, in milliseconds since the epoch; 0 if that is not known.
+    pub created_ms: i64,
+}
+
+/// What is known of a running pod beside its name and labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodFacts<'a> {
+    /// The node that it is bound to; empty if that is not known: then it is placed where it is measured.
+    pub node: &'a str,
+    /// When it was created, in milliseconds since the epoch; 0 if that is not known.
+    pub created_ms: i64,
+    /// What it asks for and may use, if that is known.
+    pub resources: Option<PodResources>,
 }
 
 #[derive(Debug)]
 struct Pod {
     labels: Labels,
     node: Arc<str>,
+    resources: Option<Arc<PodResources>>,
     created_ms: i64,
+    /// Whether the API said which node it is on, rather than a measurement.
+    bound: bool,
 }
 
 type Pods = BTreeMap<Arc<str>, Pod>;
@@ -137,13 +157,9 @@ struct Index {
     nodes: BTreeMap<Box<str>, Arc<NodeObject>>,
     namespaces: BTreeMap<Arc<str>, Pods>,
     pods: usize,
-    interned: HashSet<Arc<str>>,
-    /// The size of `interned` at which it is looked through for what nothing uses.
-    sweep_len: usize,
+    texts: Interner<str>,
+    resources: Interner<PodResources>,
 }
-
-/// Fewer interned texts than this are not worth looking through.
-const SWEEP_LEN_MIN: usize = 1024;
 
 /// A running pod.
 #[derive(Clone, Copy, Debug)]
@@ -154,8 +170,10 @@ pub struct PodView<'a> {
     pub name: &'a Arc<str>,
     /// Its labels, interned.
     pub labels: &'a Labels,
-    /// The node that it is bound to.
+    /// The node that it is bound to, or else that measured it; empty before.
     pub node: &'a Arc<str>,
+    /// What it asks for and may use, if that is known.
+    pub resources: Option<&'a Arc<PodResources>>,
     /// When it was created, in milliseconds since the epoch.
     pub created_ms: i64,
 }
@@ -210,31 +228,23 @@ impl Objects {
         }
     }
 
-    /// Adds a pod or replaces what is known of it. A pod that does not run is as good as absent.
-    /// Metadata alone does not tell the node: an empty one leaves it to [`place_pods`](Self::place_pods).
-    /// `created_ms` is in milliseconds since the epoch.
+    /// Adds a running pod or replaces what is known of it.
     pub fn upsert_pod<'a>(
         &self,
         namespace: &str,
         name: &str,
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
-        phase_running: bool,
-        node: &str,
-        created_ms: i64,
+        facts: PodFacts<'_>,
     ) {
-        if !phase_running {
-            self.remove_pod(namespace, name);
-            return;
-        }
         let labels = encode(labels);
         let mut index = self.index.write();
-        if let Some(relabelled) = index.upsert_pod(namespace, name, &labels, node, created_ms) {
+        if let Some(relabelled) = index.upsert_pod(namespace, name, &labels, facts) {
             self.changed(&index, Resource::Pods, relabelled);
         }
     }
 
     /// Says that `pods`, by namespace and name, were measured on `node`. Pods that are not known are left out: the next
-    /// measurement places them. Nor is a pod moved while `serves` says that its usage is known from the node that it is on,
+    /// measurement places them. So are pods of which the API says where they are. Nor is a pod moved while `serves` says that its usage is known from the node that it is on,
     /// given that node, the namespace and the name: a kubelet must not take over what another measures. `serves` is called
     /// while the index cannot change, so it must be brief and not call back.
     pub fn place_pods<'a>(
@@ -248,7 +258,7 @@ impl Objects {
             if *pod.node == *node {
                 return false;
             }
-            let is_served = !pod.node.is_empty() && serves(&pod.node, namespace, name);
+            let is_served = pod.bound || !pod.node.is_empty() && serves(&pod.node, namespace, name);
             if is_served {
                 tracing::debug!(
                     namespace,
@@ -404,6 +414,7 @@ impl Pod {
             name,
             labels: &self.labels,
             node: &self.node,
+            resources: self.resources.as_ref(),
             created_ms: self.created_ms,
         }
     }
@@ -415,36 +426,46 @@ impl Index {
     }
 
     fn place_pod(&mut self, namespace: &str, name: &str, node: &str) {
-        let node = self.intern(node);
+        let node = self.texts.intern(node);
         let pods = self.namespaces.get_mut(namespace);
         if let Some(pod) = pods.and_then(|pods| pods.get_mut(name)) {
             let old = std::mem::replace(&mut pod.node, node);
-            self.release(old);
+            self.texts.release(old);
         }
     }
 
-    /// Whether the labels of a known pod changed; nothing if nothing did.
+    /// Whether the labels of a known pod changed; nothing if neither they nor its node did.
     fn upsert_pod(
         &mut self,
         namespace: &str,
         name: &str,
         labels: &str,
-        node: &str,
-        created_ms: i64,
+        facts: PodFacts<'_>,
     ) -> Option<bool> {
+        let PodFacts { node, created_ms, resources } = facts;
+        let bound = !node.is_empty();
         if let Some(pod) = self.namespaces.get_mut(namespace).and_then(|pods| pods.get_mut(name))
             && *pod.labels.0 == *labels
-            && (node.is_empty() || *pod.node == *node)
+            && (!bound || *pod.node == *node)
         {
             pod.created_ms = created_ms;
+            pod.bound |= bound;
+            if pod.resources.as_deref() != resources.as_ref() {
+                let resources = resources.map(|resources| self.resources.intern(resources));
+                if let Some(old) = std::mem::replace(&mut pod.resources, resources) {
+                    self.resources.release(old);
+                }
+            }
             return None;
         }
-        let known = self.pod(namespace, name).map(|pod| Arc::clone(&pod.node));
-        let node = match known {
-            Some(known) if node.is_empty() => known,
-            _ => self.intern(node),
+        let known = self.pod(namespace, name).map(|pod| (Arc::clone(&pod.node), pod.bound));
+        let (node, bound) = match known {
+            Some(known) if !bound => known,
+            _ => (self.texts.intern(node), bound),
         };
-        let pod = Pod { labels: Labels(self.intern(labels)), node, created_ms };
+        let resources = resources.map(|resources| self.resources.intern(resources));
+        let labels = Labels(self.texts.intern(labels));
+        let pod = Pod { labels, node, resources, created_ms, bound };
         let pods = match self.namespaces.get_mut(namespace) {
             Some(pods) => pods,
             None => self.namespaces.entry(namespace.into()).or_default(),
@@ -458,8 +479,7 @@ impl Index {
             Entry::Occupied(mut entry) => {
                 let old = entry.insert(pod);
                 let relabelled = !old.labels.is_same(&entry.get().labels);
-                self.release(old.labels.0);
-                self.release(old.node);
+                self.release(old);
                 Some(relabelled)
             }
         }
@@ -472,31 +492,15 @@ impl Index {
             self.namespaces.remove(namespace);
         }
         self.pods -= 1;
-        self.release(pod.labels.0);
-        self.release(pod.node);
+        self.release(pod);
         true
     }
 
-    fn intern(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.interned.get(text) {
-            return Arc::clone(known);
-        }
-        let text: Arc<str> = text.into();
-        self.interned.insert(Arc::clone(&text));
-        text
-    }
-
-    /// Drops `text` if a pod was the last one to use it.
-    fn release(&mut self, text: Arc<str>) {
-        // This one and the entry of the set.
-        if Arc::strong_count(&text) == 2 {
-            self.interned.remove(&text);
-        }
-        drop(text);
-        // A reader may have held the last other one when it was released.
-        if self.interned.len() >= self.sweep_len.max(SWEEP_LEN_MIN) {
-            self.interned.retain(|text| Arc::strong_count(text) > 1);
-            self.sweep_len = self.interned.len() * 2;
+    fn release(&mut self, pod: Pod) {
+        self.texts.release(pod.labels.0);
+        self.texts.release(pod.node);
+        if let Some(resources) = pod.resources {
+            self.resources.release(resources);
         }
     }
 }
@@ -509,8 +513,12 @@ mod tests {
         Objects::new(Arc::new(Revision::default()))
     }
 
+    fn on(node: &str) -> PodFacts<'_> {
+        PodFacts { node, created_ms: 1, resources: None }
+    }
+
     fn add(objects: &Objects, namespace: &str, name: &str, labels: &[(&str, &str)]) {
-        objects.upsert_pod(namespace, name, labels.iter().copied(), true, "n1", 1);
+        objects.upsert_pod(namespace, name, labels.iter().copied(), on("n1"));
     }
 
     fn list(
@@ -539,7 +547,7 @@ mod tests {
         assert_eq!(list(&objects, None, Some(("aa", "zz"))), ["ab/q", "b/w", "b/x"]);
         assert_eq!(list(&objects, Some("b"), Some(("b", "w"))), ["b/x"]);
         objects.remove_pod("ab", "q");
-        objects.upsert_pod("b", "x", [], false, "n1", 1);
+        objects.remove_pod("b", "x");
         assert_eq!(list(&objects, None, None), ["a/y", "a/z", "b/w"]);
         assert_eq!(objects.pods_len(), 3);
     }
@@ -570,14 +578,14 @@ mod tests {
         let labels = |namespace, name| objects.with_pod(namespace, name, |pod| pod.labels.clone());
         assert!(labels("a", "x").unwrap().is_same(&labels("b", "y").unwrap()));
         // The set of labels and the name of the node.
-        assert_eq!(objects.index.read().interned.len(), 2);
+        assert_eq!(objects.index.read().texts.len(), 2);
         objects.remove_pod("a", "x");
-        assert_eq!(objects.index.read().interned.len(), 2);
+        assert_eq!(objects.index.read().texts.len(), 2);
         add(&objects, "b", "y", &[("app", "db")]);
         assert_eq!(labels("b", "y").unwrap().get("app"), Some("db"));
-        assert_eq!(objects.index.read().interned.len(), 2);
+        assert_eq!(objects.index.read().texts.len(), 2);
         objects.remove_pod("b", "y");
-        assert_eq!(objects.index.read().interned.len(), 0);
+        assert_eq!(objects.index.read().texts.len(), 0);
         assert!(objects.index.read().namespaces.is_empty());
     }
 
@@ -585,13 +593,13 @@ mod tests {
     fn pods_are_placed_where_they_were_measured() {
         let objects = objects();
         let node = |name| objects.with_pod("a", name, |pod| pod.node.to_string());
-        objects.upsert_pod("a", "x", [("app", "web")], true, "", 1);
+        objects.upsert_pod("a", "x", [("app", "web")], on(""));
         assert_eq!(node("x").as_deref(), Some(""));
         let nobody = |_: &str, _: &str, _: &str| false;
         objects.place_pods("n1", [("a", "x"), ("a", "unknown"), ("b", "x")], nobody);
         assert_eq!((node("x").as_deref(), node("unknown")), (Some("n1"), None));
         // Metadata does not say where a pod is, so it does not move it.
-        objects.upsert_pod("a", "x", [("app", "db")], true, "", 1);
+        objects.upsert_pod("a", "x", [("app", "db")], on(""));
         assert_eq!(node("x").as_deref(), Some("n1"));
         // Nobody takes over what another node still measures.
         objects.place_pods("n2", [("a", "x")], |node, namespace, name| {
@@ -601,7 +609,47 @@ mod tests {
         objects.place_pods("n2", [("a", "x")], nobody);
         assert_eq!(node("x").as_deref(), Some("n2"));
         objects.remove_pod("a", "x");
-        assert_eq!(objects.index.read().interned.len(), 0);
+        assert_eq!(objects.index.read().texts.len(), 0);
+    }
+
+    #[test]
+    fn a_pod_stays_where_the_api_says_that_it_is() {
+        let objects = objects();
+        let node = || objects.with_pod("a", "x", |pod| pod.node.to_string()).unwrap();
+        let nobody = |_: &str, _: &str, _: &str| false;
+        objects.upsert_pod("a", "x", [], on(""));
+        objects.place_pods("liar", [("a", "x")], nobody);
+        assert_eq!(node(), "liar", "nobody knows better");
+        objects.upsert_pod("a", "x", [], on("n1"));
+        assert_eq!(node(), "n1");
+        objects.place_pods("liar", [("a", "x")], nobody);
+        assert_eq!(node(), "n1", "although n1 has not measured it yet");
+        // The same from a list of metadata alone.
+        objects.upsert_pod("a", "x", [("app", "web")], on(""));
+        objects.place_pods("liar", [("a", "x")], nobody);
+        assert_eq!(node(), "n1");
+    }
+
+    #[test]
+    fn what_pods_ask_for_is_kept_once() {
+        let objects = objects();
+        let facts = |cpu_milli| {
+            let requests = Amounts { cpu_milli: Some(cpu_milli), memory_bytes: None };
+            let resources = PodResources { requests, ..PodResources::default() };
+            PodFacts { resources: Some(resources), ..on("n1") }
+        };
+        objects.upsert_pod("a", "x", [], facts(100));
+        objects.upsert_pod("a", "y", [], facts(100));
+        assert_eq!(objects.index.read().resources.len(), 1);
+        // A pod that is resized.
+        objects.upsert_pod("a", "y", [], facts(200));
+        let asks = |name| {
+            objects.with_pod("a", name, |pod| pod.resources.unwrap().requests.cpu_milli).unwrap()
+        };
+        assert_eq!((asks("x"), asks("y")), (Some(100), Some(200)));
+        objects.remove_pod("a", "x");
+        objects.remove_pod("a", "y");
+        assert_eq!(objects.index.read().resources.len(), 0);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod openapi;
 mod options;
 mod output;
 mod snapshot;
+mod top;
 mod watch;
 
 use std::sync::Arc;
@@ -109,7 +110,7 @@ impl ResourceState {
     }
 }
 
-/// The paths of the group `metrics.k8s.io`.
+/// The paths of the group `metrics.k8s.io`, and `/top`.
 pub fn router(state: ResourceState) -> Router {
     const GROUP: &str = "/apis/metrics.k8s.io";
     let path = |rest: &str| format!("{GROUP}{rest}");
@@ -124,6 +125,8 @@ pub fn router(state: ResourceState) -> Router {
         .route(&path("/v1beta1/namespaces/{namespace}/pods"), any(pods))
         .route(&path("/v1beta1/namespaces/{namespace}/pods/{name}"), any(pod))
         .route(&path("/{*rest}"), any(unknown))
+        .route("/top/nodes", any(top::nodes))
+        .route("/top/pods", any(top::pods))
         .with_state(state)
 }
 

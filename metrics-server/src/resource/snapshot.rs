@@ -152,12 +152,26 @@ impl ResourceState {
         if resource == Resource::Nodes {
             return Ok(self.select_nodes(selection, now_ms));
         }
-        let is_small = selection.namespace.is_some() || self.objects.pods_len() <= INLINE_PODS_MAX;
-        if is_small {
-            return Ok(self.select_pods(selection, now_ms));
+        let selection = Arc::clone(selection);
+        let is_one_namespace = selection.namespace.is_some();
+        self.look_through_pods(is_one_namespace, move |state| state.select_pods(&selection, now_ms))
+            .await
+    }
+
+    /// Calls `look`, which looks through the pods of one namespace or of all: of many, on a thread that nobody waits for.
+    ///
+    /// # Errors
+    /// 500: it failed.
+    pub(super) async fn look_through_pods<T: Send + 'static>(
+        &self,
+        is_one_namespace: bool,
+        look: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        if is_one_namespace || self.objects.pods_len() <= INLINE_PODS_MAX {
+            return Ok(look(self));
         }
-        let (state, selection) = (self.clone(), Arc::clone(selection));
-        tokio::task::spawn_blocking(move || state.select_pods(&selection, now_ms))
+        let state = self.clone();
+        tokio::task::spawn_blocking(move || look(&state))
             .await
             .map_err(|error| Status::internal(format!("selecting pods: {error}")))
     }
@@ -187,7 +201,7 @@ impl ResourceState {
 
     fn select_pods(&self, selection: &Selection, now_ms: i64) -> Vec<Entry> {
         let mut found = Vec::new();
-        let mut nodes = NodeStates { store: &self.store, now_ms, known: HashMap::default() };
+        let mut nodes = NodeStates::new(&self.store, now_ms);
         let mut labels = LabelMatches::new(&selection.labels);
         let wanted = selection.namespace.as_deref().or_else(|| selection.fields.namespace());
         if let (Some(namespace), Some(name)) = (wanted, selection.fields.name()) {
@@ -222,9 +236,7 @@ impl ResourceState {
         match resource {
             Resource::Nodes => self.node_entry(&self.objects.node(name)?, now_ms),
             Resource::Pods => self.objects.with_pod(namespace, name, |pod| {
-                let mut nodes =
-                    NodeStates { store: &self.store, now_ms, known: HashMap::default() };
-                nodes.entry(&pod)
+                NodeStates::new(&self.store, now_ms).entry(&pod)
             })?,
         }
     }
@@ -232,7 +244,7 @@ impl ResourceState {
 
 /// The states of the nodes that pods are on, each looked up once. Names of nodes are interned,
 /// and cannot go away while pods are visited.
-struct NodeStates<'a> {
+pub(super) struct NodeStates<'a> {
     store: &'a Store,
     now_ms: i64,
     known: HashMap<usize, Option<Visited>, RandomState>,
@@ -245,8 +257,13 @@ struct Visited {
     next: u32,
 }
 
-impl NodeStates<'_> {
-    fn entry(&mut self, pod: &PodView<'_>) -> Option<Entry> {
+impl<'a> NodeStates<'a> {
+    pub(super) fn new(store: &'a Store, now_ms: i64) -> Self {
+        Self { store, now_ms, known: HashMap::default() }
+    }
+
+    /// The state of the node that `pod` is on, and where in it the pod is, if it has a usage.
+    pub(super) fn measured(&mut self, pod: &PodView<'_>) -> Option<(Arc<NodeState>, u32)> {
         let address = pod.node.as_ptr().addr();
         let visited = self.known.entry(address).or_insert_with(|| {
             let state = self.store.node(pod.node, self.now_ms)?;
@@ -256,11 +273,16 @@ impl NodeStates<'_> {
         let at = state.find_near(*next, pod.namespace, pod.name)?;
         *next = at + 1;
         state.pod_at(at)?;
+        Some((Arc::clone(state), at))
+    }
+
+    fn entry(&mut self, pod: &PodView<'_>) -> Option<Entry> {
+        let (state, at) = self.measured(pod)?;
         Some(Entry::Pod(PodEntry {
             namespace: Arc::clone(pod.namespace),
             name: Arc::clone(pod.name),
             labels: pod.labels.clone(),
-            state: Arc::clone(state),
+            state,
             at,
         }))
     }
@@ -268,19 +290,19 @@ impl NodeStates<'_> {
 
 /// Whether sets of labels are selected, each looked at once. The pods of a workload follow each
 /// other and share a set, so that the last one is most often the next.
-struct LabelMatches<'a> {
+pub(super) struct LabelMatches<'a> {
     selector: &'a LabelSelector,
     last: (usize, bool),
     known: HashMap<usize, bool, RandomState>,
 }
 
 impl<'a> LabelMatches<'a> {
-    fn new(selector: &'a LabelSelector) -> Self {
+    pub(super) fn new(selector: &'a LabelSelector) -> Self {
         // No set of labels is at address 0.
         Self { selector, last: (0, false), known: HashMap::default() }
     }
 
-    fn matches(&mut self, labels: &Labels) -> bool {
+    pub(super) fn matches(&mut self, labels: &Labels) -> bool {
         if self.selector.is_empty() {
             return true;
         }

@@ -3,20 +3,21 @@
 use axum::body::{Body, to_bytes};
 use futures_util::StreamExt as _;
 use http_body_util::BodyStream;
+use metrics_api::{ApiGroup, ApiVersion};
 use model::ManualClock;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::cluster::{Labels, NodeObject};
+use crate::cluster::{Amounts, Labels, NodeObject, PodFacts};
 use crate::store::{NodeBatch, PodPoints, Point, StoreOptions};
 
-const T0_MS: i64 = 1_700_000_000_000;
+pub(super) const T0_MS: i64 = 1_700_000_000_000;
 const BODY_BYTES_MAX: usize = 64 << 20;
 
-struct Cluster {
+pub(super) struct Cluster {
     store: Arc<Store>,
-    objects: Arc<Objects>,
+    pub(super) objects: Arc<Objects>,
     clock: Arc<ManualClock>,
     closing: CancellationToken,
     router: Router,
@@ -34,20 +35,26 @@ fn cluster_with(node_selector: &str) -> Cluster {
         node_selector.parse().unwrap(),
         closing.clone(),
     );
-    let router =
-        router(state).merge(openapi_router()).merge(discovery_router(|| vec![discovery::group()]));
+    let router = router(state)
+        .merge(openapi_router(&groups()))
+        .merge(discovery_router(|| vec![discovery::group()]));
     Cluster { store, objects, clock, closing, router }
 }
 
 /// Two nodes, three pods of which one has no usage.
-fn cluster() -> Cluster {
+pub(super) fn cluster() -> Cluster {
     let cluster = cluster_with("");
     cluster.add_node("n1", &[("zone", "a")]);
     cluster.add_node("n2", &[("zone", "b")]);
     for (namespace, name, app, node) in
         [("shop", "web-1", "web", "n1"), ("shop", "db-0", "db", "n2"), ("ops", "job", "job", "n1")]
     {
-        cluster.objects.upsert_pod(namespace, name, [("app", app)], true, node, T0_MS);
+        cluster.objects.upsert_pod(
+            namespace,
+            name,
+            [("app", app)],
+            PodFacts { node, created_ms: T0_MS, resources: None },
+        );
     }
     cluster.scrape("n1", 0, &[("shop", "web-1")]);
     cluster.scrape("n2", 0, &[("shop", "db-0")]);
@@ -57,17 +64,19 @@ fn cluster() -> Cluster {
 }
 
 impl Cluster {
-    fn add_node(&self, name: &str, labels: &[(&str, &str)]) {
+    pub(super) fn add_node(&self, name: &str, labels: &[(&str, &str)]) {
         self.objects.upsert_node(NodeObject {
             name: name.into(),
             labels: Labels::new(labels.iter().copied()),
             addresses: Vec::new(),
             kubelet_port: None,
+            allocatable: Amounts::default(),
+            created_ms: T0_MS,
         });
     }
 
     /// Everything uses a hundredth of a core and 1 MiB.
-    fn scrape(&self, node: &str, at_s: i64, pods: &[(&str, &str)]) {
+    pub(super) fn scrape(&self, node: &str, at_s: i64, pods: &[(&str, &str)]) {
         let point = Point {
             at_ms: T0_MS + at_s * 1000,
             start_ms: None,
@@ -96,7 +105,7 @@ impl Cluster {
         self.router.clone().oneshot(request).await.unwrap()
     }
 
-    async fn text(&self, path: &str, accept: &str) -> (StatusCode, String, String) {
+    pub(super) async fn text(&self, path: &str, accept: &str) -> (StatusCode, String, String) {
         let response = self.send("GET", path, accept).await;
         let status = response.status();
         let media_type = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
@@ -104,7 +113,7 @@ impl Cluster {
         (status, media_type, String::from_utf8_lossy(&body).into_owned())
     }
 
-    async fn get(&self, path: &str) -> (StatusCode, Value) {
+    pub(super) async fn get(&self, path: &str) -> (StatusCode, Value) {
         let (status, _, body) = self.text(path, "application/json").await;
         assert!(body.ends_with('\n'), "{body}");
         (status, serde_json::from_str(&body).unwrap())
@@ -339,7 +348,12 @@ async fn a_long_list_is_written_in_pieces_that_make_one_document() {
     let cluster = cluster_with("");
     let names: Vec<String> = (0..2000).map(|at| format!("pod-{at:05}")).collect();
     for name in &names {
-        cluster.objects.upsert_pod("shop", name, [("app", "web")], true, "n1", T0_MS);
+        cluster.objects.upsert_pod(
+            "shop",
+            name,
+            [("app", "web")],
+            PodFacts { node: "n1", created_ms: T0_MS, resources: None },
+        );
     }
     let pods: Vec<(&str, &str)> = names.iter().map(|name| ("shop", name.as_str())).collect();
     cluster.scrape("n1", 0, &pods);
@@ -458,10 +472,20 @@ async fn a_watch_tells_what_there_is_and_then_what_changes() {
     cluster.scrape("n1", 25, &[("shop", "web-1")]);
     assert_eq!(events.told().await, "MODIFIED shop/web-1@45");
     // A pod elsewhere changes nothing here; then one leaves the cluster.
-    cluster.objects.upsert_pod("ops", "other", [], true, "n2", T0_MS);
+    cluster.objects.upsert_pod(
+        "ops",
+        "other",
+        [],
+        PodFacts { node: "n2", created_ms: T0_MS, resources: None },
+    );
     cluster.objects.remove_pod("shop", "db-0");
     assert_eq!(events.told().await, "DELETED shop/db-0@30");
-    cluster.objects.upsert_pod("shop", "web-1", [("app", "new")], true, "n1", T0_MS);
+    cluster.objects.upsert_pod(
+        "shop",
+        "web-1",
+        [("app", "new")],
+        PodFacts { node: "n1", created_ms: T0_MS, resources: None },
+    );
     let event = events.next().await.unwrap();
     assert_eq!(event["type"], "MODIFIED");
     assert_eq!(event["object"]["metadata"]["labels"], json!({"app": "new"}));
@@ -555,36 +579,78 @@ async fn watches_are_bounded_in_number() {
     assert_eq!(accepted.status(), StatusCode::OK);
 }
 
+/// All groups that there can be.
+fn groups() -> Vec<ApiGroup> {
+    let version = |name: &str| ApiVersion { name: name.into(), resources: Vec::new() };
+    let group = |name: &str, versions: &[&str]| ApiGroup {
+        name: name.into(),
+        versions: versions.iter().map(|name| version(name)).collect(),
+    };
+    vec![
+        discovery::group(),
+        group("custom.metrics.k8s.io", &["v1beta2", "v1beta1"]),
+        group("external.metrics.k8s.io", &["v1beta1"]),
+    ]
+}
+
 #[tokio::test]
 async fn openapi_describes_every_kind_and_path() {
     let cluster = cluster_with("");
     let read = |body: String| serde_json::from_str::<Value>(&body).unwrap();
-    let (_, _, index) = cluster.text("/openapi/v3", "").await;
-    let index = read(index);
-    let url = &index["paths"]["apis/metrics.k8s.io/v1beta1"]["serverRelativeURL"];
-    let url = url.as_str().unwrap();
-    let response = cluster.send("GET", url, "application/json").await;
-    assert_eq!(response.headers()[header::CACHE_CONTROL], "public, immutable");
-    let v3 = read(cluster.text(url, "").await.2);
+    let index = read(cluster.text("/openapi/v3", "").await.2);
     let v2 = read(cluster.text("/openapi/v2", "").await.2);
-    for (document, schemas) in [(&v3, &v3["components"]["schemas"]), (&v2, &v2["definitions"])] {
-        for kind in ["NodeMetrics", "NodeMetricsList", "PodMetrics", "PodMetricsList"] {
-            let schema = &schemas[format!("io.k8s.metrics.pkg.apis.metrics.v1beta1.{kind}")];
-            assert_eq!(
-                schema["x-kubernetes-group-version-kind"],
-                json!([{"group": "metrics.k8s.io", "version": "v1beta1", "kind": kind}])
-            );
+    check_references(&v2, &v2);
+    let mut paths = 0;
+    for (group, version, package, kinds) in [
+        (
+            "metrics.k8s.io",
+            "v1beta1",
+            "metrics",
+            &["NodeMetrics", "NodeMetricsList", "PodMetrics", "PodMetricsList"][..],
+        ),
+        ("custom.metrics.k8s.io", "v1beta1", "custom_metrics", &["MetricValue", "MetricValueList"]),
+        ("custom.metrics.k8s.io", "v1beta2", "custom_metrics", &["MetricValue", "MetricValueList"]),
+        (
+            "external.metrics.k8s.io",
+            "v1beta1",
+            "external_metrics",
+            &["ExternalMetricValue", "ExternalMetricValueList"],
+        ),
+    ] {
+        let url = &index["paths"][format!("apis/{group}/{version}")]["serverRelativeURL"];
+        let url = url.as_str().unwrap();
+        let response = cluster.send("GET", url, "application/json").await;
+        assert_eq!(response.headers()[header::CACHE_CONTROL], "public, immutable");
+        let v3 = read(cluster.text(url, "").await.2);
+        check_references(&v3, &v3);
+        for schemas in [&v3["components"]["schemas"], &v2["definitions"]] {
+            for kind in kinds {
+                let schema =
+                    &schemas[format!("io.k8s.metrics.pkg.apis.{package}.{version}.{kind}")];
+                assert_eq!(
+                    schema["x-kubernetes-group-version-kind"],
+                    json!([{"group": group, "version": version, "kind": kind}])
+                );
+            }
         }
-        assert_eq!(document["paths"].as_object().unwrap().len(), 5);
-        check_references(document, document);
+        for (path, operations) in v3["paths"].as_object().unwrap() {
+            paths += 1;
+            assert!(path.starts_with(&format!("/apis/{group}/{version}/")), "{path}");
+            let id = &operations["get"]["operationId"];
+            assert_eq!(&v2["paths"][path]["get"]["operationId"], id, "{path}");
+            let places = operations["parameters"].as_array().unwrap().iter();
+            let in_path = places.filter(|parameter| parameter["in"] == "path").count();
+            assert_eq!(in_path, path.matches('{').count(), "{path}");
+        }
+        let tag = response.headers()[header::ETAG].clone();
+        let request = axum::http::Request::get(url)
+            .header(header::IF_NONE_MATCH, tag)
+            .body(Body::empty())
+            .unwrap();
+        let again = cluster.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
     }
-    let tag = response.headers()[header::ETAG].clone();
-    let request = axum::http::Request::get(url)
-        .header(header::IF_NONE_MATCH, tag)
-        .body(Body::empty())
-        .unwrap();
-    let again = cluster.router.clone().oneshot(request).await.unwrap();
-    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!((paths, v2["paths"].as_object().unwrap().len()), (5 + 3 + 3 + 1, paths));
     // Never a redirect, whatever the hash.
     let old = cluster.send("GET", "/openapi/v3/apis/metrics.k8s.io/v1beta1?hash=old", "").await;
     assert_eq!(old.status(), StatusCode::OK);

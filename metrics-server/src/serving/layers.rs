@@ -1,9 +1,7 @@
 //! What every request passes through.
 
 use std::any::Any;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,9 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use bytes::Bytes;
-use http::Uncompressed;
-use hyper::body::{Frame, SizeHint};
+use http::{GuardedBody, Uncompressed};
 use metrics_api::Status;
 use parking_lot::Mutex;
 use telemetry::IntGauge;
@@ -195,7 +191,9 @@ async fn hold_back(State(slots): State<Arc<Slots>>, request: Request, next: Next
         return respond(&Status::too_many_requests(message, RETRY_AFTER_SECONDS));
     };
     let until = began + slots.timeout;
-    next.run(request).await.map(|body| Body::new(HoldingBody::new(body, place, until)))
+    next.run(request)
+        .await
+        .map(|body| Body::new(GuardedBody::new(body, Holding::new(place, until))))
 }
 
 fn is_probe(info: &RequestInfo) -> bool {
@@ -203,51 +201,29 @@ fn is_probe(info: &RequestInfo) -> bool {
     !info.is_resource && matches!(first, "healthz" | "livez" | "readyz")
 }
 
-/// The body of an answer, which keeps a place until it is dropped or the time is over. What is known of its size stays
-/// known, so that it need not be sent in chunks.
-struct HoldingBody {
-    body: Body,
+/// A place that an answer keeps until it is over or the time is.
+struct Holding {
     place: Arc<Mutex<Option<Place>>>,
     timer: AbortHandle,
 }
 
-impl HoldingBody {
-    fn new(body: Body, place: Place, until: Instant) -> Self {
+impl Holding {
+    fn new(place: Place, until: Instant) -> Self {
         let place = Arc::new(Mutex::new(Some(place)));
         let held = Arc::clone(&place);
         let timer = tokio::spawn(async move {
             tokio::time::sleep_until(until).await;
             drop(held.lock().take());
         });
-        Self { body, place, timer: timer.abort_handle() }
+        Self { place, timer: timer.abort_handle() }
     }
 }
 
-impl Drop for HoldingBody {
+impl Drop for Holding {
     fn drop(&mut self) {
         self.timer.abort();
         // The task may end later than the next request comes.
         drop(self.place.lock().take());
-    }
-}
-
-impl hyper::body::Body for HoldingBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use http::{HttpError, Limits, ServerTls, TlsError};
+use http::{HttpError, Limits, NamedCertificate, ServerTls, TlsError, TlsPolicy};
 use model::Timestamp;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -28,6 +28,10 @@ pub struct ListenerConfig {
     pub port: u16,
     /// The certificate.
     pub certificate: ServingCertificate,
+    /// Certificates for clients that ask for certain names.
+    pub named_certificates: Vec<NamedCertificate>,
+    /// TLS versions and cipher suites.
+    pub tls: TlsPolicy,
     /// `APIService` objects that are to trust a certificate made here, and who changes them. The first must exist and
     /// says which name the certificate must bear; of the others only those with the same service are changed.
     pub trusted_by: Option<(kube::Client, Vec<String>)>,
@@ -43,6 +47,8 @@ impl std::fmt::Debug for ListenerConfig {
             .field("bind_address", &self.bind_address)
             .field("port", &self.port)
             .field("certificate", &self.certificate)
+            .field("named_certificates", &self.named_certificates)
+            .field("tls", &self.tls)
             .field("limits", &self.limits)
             .field("request_limits", &self.request_limits)
             .finish_non_exhaustive()
@@ -99,7 +105,7 @@ impl SecureListener {
                 "--inject-ca-bundle does nothing: the serving certificate was not made here, and its authority is not known"
             );
         }
-        let tls = ServerTls::new(source, true)?;
+        let tls = ServerTls::with_policy(source, &config.named_certificates, true, &config.tls)?;
         let listener = listen(config.bind_address, config.port).await?;
         Ok(Self { listener, tls, config, ca })
     }

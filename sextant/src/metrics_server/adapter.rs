@@ -235,6 +235,7 @@ pub(super) fn config(flags: &AdapterFlags) -> anyhow::Result<Option<AdapterConfi
     Ok(Some(AdapterConfig {
         discovery,
         source: Arc::clone(&prometheus) as _,
+        source_name: String::from(prometheus.url()),
         default_rules: flags.default_rules.then_some(prometheus as _),
         fallback: fallback(flags)?,
         queries: QueryLimits::default(),

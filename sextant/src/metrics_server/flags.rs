@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
+use http::{CertificateSource, NamedCertificate, TlsVersion};
 
 use super::adapter::AdapterFlags;
 use super::ignored::IgnoredFlags;
@@ -31,6 +32,20 @@ pub(crate) struct MetricsServerFlags {
         env = "SEXTANT_METRIC_RESOLUTION"
     )]
     pub(crate) metric_resolution: Duration,
+    /// Watch only the metadata of pods, as upstream, which is a fraction of the traffic: /top then does not know what pods ask for, and
+    /// a pod belongs to the node whose kubelet measures it
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        value_parser = go_bool,
+        action = ArgAction::Set,
+        env = "SEXTANT_POD_METADATA_ONLY"
+    )]
+    pub(crate) pod_metadata_only: bool,
     #[command(flatten)]
     pub(crate) kubelet: KubeletFlags,
     #[command(flatten)]
@@ -206,6 +221,26 @@ pub(crate) struct ServingFlags {
         env = "SEXTANT_TLS_PRIVATE_KEY_FILE"
     )]
     pub(crate) tls_private_key_file: Option<PathBuf>,
+    /// A certificate and its key for clients that ask for certain names: CERT,KEY or CERT,KEY:NAME,*.NAME; the names that the
+    /// certificate bears, if none are given. May be given several times; read again when it changes
+    #[arg(
+        long = "tls-sni-cert-key",
+        value_name = "FILES",
+        value_parser = named_certificate,
+        env = "SEXTANT_TLS_SNI_CERT_KEY"
+    )]
+    pub(crate) tls_sni_cert_keys: Vec<NamedCertificate>,
+    /// Oldest version of TLS: VersionTLS12 or VersionTLS13. Older ones than 1.2 are never spoken
+    #[arg(
+        long,
+        value_name = "VERSION",
+        default_value = "VersionTLS12",
+        env = "SEXTANT_TLS_MIN_VERSION"
+    )]
+    pub(crate) tls_min_version: TlsVersion,
+    /// Cipher suites of TLS 1.2 by their IANA names; all good ones, if none are given. Those of TLS 1.3 cannot be chosen
+    #[arg(long, value_name = "SUITES", value_delimiter = ',', env = "SEXTANT_TLS_CIPHER_SUITES")]
+    pub(crate) tls_cipher_suites: Vec<String>,
     /// Write the authority of a certificate that is made here into the APIService, so that the aggregator verifies it. Needs
     /// permission to get and update apiservices
     #[arg(
@@ -242,6 +277,23 @@ pub(crate) struct ServingFlags {
         env = "SEXTANT_SHUTDOWN_DELAY_DURATION"
     )]
     pub(crate) shutdown_delay_duration: Duration,
+}
+
+/// `cert.pem,key.pem` or `cert.pem,key.pem:*.example.com,example.com`
+fn named_certificate(text: &str) -> Result<NamedCertificate, &'static str> {
+    let (files, names) = text.split_once(':').unwrap_or((text, ""));
+    let (certificate, key) =
+        files.split_once(',').ok_or("expected a certificate and a key: CERT,KEY[:NAMES]")?;
+    if certificate.is_empty() || key.is_empty() || key.contains(',') {
+        return Err("expected one certificate and one key: CERT,KEY[:NAMES]");
+    }
+    Ok(NamedCertificate {
+        source: CertificateSource::Files {
+            certificate: PathBuf::from(certificate),
+            key: PathBuf::from(key),
+        },
+        names: names.split(',').filter(|name| !name.is_empty()).map(String::from).collect(),
+    })
 }
 
 #[derive(Debug, Args)]

@@ -5,8 +5,6 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 /// Why a flag has no effect.
 const AUDIT: &str = "audit logs are not written";
 const VERSIONS: &str = "no version but the own is emulated";
-const CERTIFICATES: &str =
-    "one certificate is served, by TLS 1.2 and 1.3 with the library's suites and curves";
 const LOGS: &str = "log lines are not buffered, split or filtered by file";
 const READ_ONLY: &str = "nothing here changes anything";
 const PROFILES: &str = "there is no profiling endpoint";
@@ -42,12 +40,9 @@ pub(super) const IGNORED: &[(&str, bool, &str)] = &[
         "HTTP/2 is served to clients that offer it, with bounded streams",
     ),
     ("http2-max-streams-per-connection", false, "HTTP/2 streams are bounded already"),
-    ("tls-min-version", false, CERTIFICATES),
     ("permit-address-sharing", true, "the socket is not shared"),
     ("permit-port-sharing", true, "the socket is not shared"),
-    ("tls-cipher-suites", false, CERTIFICATES),
-    ("tls-curve-preferences", false, CERTIFICATES),
-    ("tls-sni-cert-key", false, CERTIFICATES),
+    ("tls-curve-preferences", false, "the library's curves are used"),
     ("audit-log-batch-buffer-size", false, AUDIT),
     ("audit-log-batch-max-size", false, AUDIT),
     ("audit-log-batch-max-wait", false, AUDIT),

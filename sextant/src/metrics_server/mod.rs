@@ -9,8 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use http::TlsPolicy;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use metrics_server::auth::{AllowedPaths, FrontProxyFlags};
+use metrics_server::cluster::PodWatch;
 use metrics_server::kubelet::{EndpointOptions, KubeletTls};
 use metrics_server::serving::ServingCertificate;
 use metrics_server::{
@@ -37,6 +39,7 @@ pub(crate) fn run(flags: &MetricsServerFlags) -> anyhow::Result<()> {
         tracing::warn!(flag, reason, "flag has no effect");
     }
     raise_descriptor_limit();
+    use_small_pages();
     // Kubelets have a thread of their own and long lists others. What is left is little, and each worker keeps memory for itself.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -60,11 +63,19 @@ pub(crate) fn run(flags: &MetricsServerFlags) -> anyhow::Result<()> {
 
 /// A connection is kept to every node; the limit that a shell or container sets by default is a thousand, as in Go programs,
 /// which raise it too.
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// What is kept of a node is a few kilobytes that are replaced by others every cycle: in pages of 2 MiB, for which the allocator asks
+/// the kernel, a third of the memory was holes.
+pub(crate) fn use_small_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay as the system has them");
     }
 }
 
@@ -86,6 +97,7 @@ async fn config(flags: &MetricsServerFlags) -> anyhow::Result<Config> {
         api_server,
         resolution: flags.metric_resolution,
         node_selector: flags.kubelet.node_selector.clone(),
+        pod_watch: if flags.pod_metadata_only { PodWatch::Metadata } else { PodWatch::Full },
         kubelets: kubelets(&flags.kubelet)?,
         adapter: adapter::config(&flags.adapter)?,
         serving: serving(&flags.serving),
@@ -96,7 +108,7 @@ async fn config(flags: &MetricsServerFlags) -> anyhow::Result<Config> {
     })
 }
 
-async fn kubeconfig(path: &Path) -> anyhow::Result<kube::Config> {
+pub(crate) async fn kubeconfig(path: &Path) -> anyhow::Result<kube::Config> {
     let file = Kubeconfig::read_from(path)?;
     let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
     config.with_context(|| format!("{}", path.display()))
@@ -148,6 +160,11 @@ fn serving(flags: &flags::ServingFlags) -> ServingConfig {
         bind_address: flags.bind_address,
         port: flags.secure_port,
         certificate,
+        named_certificates: flags.tls_sni_cert_keys.clone(),
+        tls: TlsPolicy {
+            min_version: flags.tls_min_version,
+            cipher_suites: flags.tls_cipher_suites.clone(),
+        },
         inject_ca: flags.inject_ca_bundle,
         requests_inflight_max: flags.max_requests_inflight,
         request_timeout: flags.request_timeout,
@@ -303,6 +320,25 @@ mod tests {
         assert_eq!(kubelets.endpoints, EndpointOptions::default());
         assert_eq!(kubelets.tls, KubeletTls::default());
         assert!(flags.ignored.names().next().is_none());
+    }
+
+    #[test]
+    fn tls_flags_are_read_as_upstream_s() {
+        let flags = parse(&[
+            "--tls-sni-cert-key=/a.crt,/a.key",
+            "--tls-sni-cert-key=/b.crt,/b.key:*.b.example,b.example",
+            "--tls-min-version=VersionTLS13",
+            "--tls-cipher-suites=TLS_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        ])
+        .unwrap();
+        let serving = serving(&flags.serving);
+        assert_eq!(serving.tls.min_version, http::TlsVersion::V13);
+        assert_eq!(serving.tls.cipher_suites.len(), 2);
+        let names: Vec<_> = serving.named_certificates.iter().map(|one| one.names.len()).collect();
+        assert_eq!(names, [0, 2]);
+        for bad in ["--tls-sni-cert-key=a", "--tls-sni-cert-key=a,b,c", "--tls-min-version=1.2"] {
+            assert!(parse(&[bad]).is_err(), "{bad}");
+        }
     }
 
     #[test]

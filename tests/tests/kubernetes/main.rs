@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod aggregation;
 #[cfg(test)]
+mod all_in_one;
+#[cfg(test)]
 mod api_server;
 #[cfg(test)]
 mod custom;

@@ -1,7 +1,10 @@
 //! `kubectl top` and `kubectl get` on our metrics server: what users see, with numbers that are known.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
-use tests::harness::kube::Behaviour;
+use tests::harness::binary;
+use tests::harness::kube::{Behaviour, HttpsRequest, Subject};
 
 use super::fixture::{Fixture, WINDOW_MS, names, rows};
 
@@ -226,4 +229,101 @@ fn a_node_that_stops_answering_is_shown_with_its_age() {
 
     fixture.cluster.kubelets.edit(1, |node| node.behaviour = Behaviour::Serve);
     fixture.wait_for_raw("/nodes/node-00001", |node| time(node) == fixture.at(2));
+}
+
+#[test]
+fn sextant_top_prints_what_kubectl_top_prints() {
+    let Some(fixture) = Fixture::start() else { return };
+    fixture.measure();
+    let kubeconfig = fixture.cluster.api.admin_kubeconfig(fixture.folder.path());
+    let ours = |arguments: &[&str]| {
+        let output = Command::new(binary())
+            .arg("top")
+            .args(arguments)
+            .arg("--kubeconfig")
+            .arg(&kubeconfig)
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", text(output.stderr));
+        text(output.stdout)
+    };
+    let theirs = |arguments: &[&str]| fixture.kubectl.run(&[&["top"], arguments].concat());
+    for arguments in [
+        &["nodes"][..],
+        &["nodes", "--sort-by=memory"],
+        &["nodes", "--sort-by=cpu", "--no-headers"],
+        &["nodes", "--show-capacity"],
+        &["nodes", "-l", "topology.kubernetes.io/zone=zone-1"],
+        &["node", "node-00001"],
+        &["pods", "-A"],
+        &["pods", "-A", "--containers"],
+        &["pods", "-A", "--sort-by=memory"],
+        &["pods", "-A", "--sort-by=cpu", "--no-headers"],
+        &["pods", "-A", "--containers", "--sum"],
+        &["pods", "-n", "team-a", "--sum"],
+        &["pods", "-A", "-l", "app=web,tier!=back"],
+        &["pods", "-A", "--field-selector=metadata.namespace=team-b"],
+        &["pod", "web-1", "-n", "team-a", "--containers"],
+    ] {
+        assert_eq!(ours(arguments), theirs(arguments), "{arguments:?}");
+    }
+    if !fixture.kubectl.run(&["top", "pods", "--help"]).contains("--show-swap") {
+        return tests::conformance::skip("this kubectl cannot show swap");
+    }
+    for arguments in [&["nodes", "--show-swap"][..], &["pods", "-A", "--show-swap"]] {
+        assert_eq!(ours(arguments), theirs(arguments), "{arguments:?}");
+    }
+}
+
+#[test]
+fn top_for_user_interfaces_joins_usage_with_what_was_asked_for() {
+    let Some(fixture) = Fixture::start() else { return };
+    fixture.measure();
+    let address = fixture.server.address();
+    assert_eq!(HttpsRequest::default().get(address, "/top/pods").unwrap().status, 403);
+    let admin =
+        Subject { common_name: "admin", organizations: &["system:masters"], ..Subject::default() };
+    let identity = fixture.cluster.api.pki().client.issue(&admin);
+    let get = |path: &str| {
+        let request = HttpsRequest { identity: Some(&identity), ..HttpsRequest::default() };
+        let answer = request.get(address, path).unwrap();
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        serde_json::from_str::<Value>(&answer.body).unwrap()
+    };
+    let pods = get("/top/pods?namespace=team-a&sortBy=cpu");
+    let pods = pods["pods"].as_array().unwrap();
+    assert_eq!((&pods[0]["name"], &pods[1]["name"]), (&json!("db-1"), &json!("web-1")));
+    // Two containers with requests of 100m and 128Mi, and a limit of memory alone.
+    let pod = &pods[1];
+    assert_eq!(pod["node"], "node-00000");
+    assert_eq!(pod["usage"]["cpuNanocores"], 750_000_000);
+    assert_eq!(pod["requests"], json!({"cpuNanocores": 200_000_000, "memoryBytes": 256 << 20}));
+    assert_eq!(pod["limits"], json!({"cpuNanocores": null, "memoryBytes": 512 << 20}));
+    let nodes = get("/top/nodes");
+    let nodes = nodes["nodes"].as_array().unwrap();
+    let allocatable = json!({"cpuNanocores": 8_000_000_000_u64, "memoryBytes": 32_u64 << 30});
+    assert_eq!(nodes[0]["allocatable"], allocatable);
+    assert_eq!(
+        (&nodes[0]["pods"], &nodes[0]["usage"]["cpuNanocores"]),
+        (&json!(2), &json!(2_000_000_000))
+    );
+    assert_eq!((&nodes[2]["name"], &nodes[2]["usage"]), (&json!("node-00002"), &Value::Null));
+}
+
+#[test]
+fn a_kubelet_does_not_get_the_pods_of_another_node() {
+    let Some(fixture) = Fixture::start() else { return };
+    fixture.measure();
+    // It claims a pod that the API has on the other node, and that its own kubelet does not tell of yet.
+    let pod = fixture.cluster.kubelets.edit(0, |node| node.pods[0].clone());
+    let late = tests::harness::kube::PodUse { name: String::from("late-1"), ..pod };
+    fixture.cluster.put_pod(1, &late);
+    fixture.cluster.kubelets.edit(0, |node| node.pods.push(late));
+    fixture.sample(2);
+    fixture.wait_for_scrapes(1);
+    fixture.sample(3);
+    let time = |value: &Value| value["timestamp"] == fixture.at(3).as_str();
+    fixture.wait_for_raw("/nodes/node-00000", time);
+    assert_eq!(names(&fixture.raw("/namespaces/team-a/pods")), ["db-1", "web-1"]);
 }

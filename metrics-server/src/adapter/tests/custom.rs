@@ -295,13 +295,53 @@ async fn metrics_are_discovered() {
 }
 
 #[tokio::test]
-async fn answers_are_json_or_yaml() {
+async fn values_and_errors_are_in_protobuf_where_that_is_preferred() {
+    let world = world().await;
+    let query = r#"sum(rate(hits_total{namespace="web",pod="a"}[2m])) by (pod)"#;
+    world.prometheus.answers(query, &[(pod("a"), "1.5")]);
+    let accept = [("accept", "application/vnd.kubernetes.protobuf,application/json")];
+    for (path, status, kind) in [
+        ("namespaces/web/pods/a/hits", 200, &b"MetricValueList"[..]),
+        ("namespaces/web/pods/none/hits", 404, b"Status"),
+    ] {
+        let (got, headers, body) = world.get_with(&format!("{BASE}/{path}"), &accept).await;
+        assert_eq!(
+            (got, headers["content-type"].to_str().unwrap()),
+            (status, "application/vnd.kubernetes.protobuf")
+        );
+        assert!(body.starts_with(b"k8s\0"), "{path}");
+        assert!(body.windows(kind.len()).any(|part| part == kind), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_source_and_the_age_of_values_are_measured() {
+    let world = world().await;
+    let query = r#"sum(rate(hits_total{namespace="web",pod="a"}[2m])) by (pod)"#;
+    world.prometheus.answers(query, &[(pod("a"), "1.5")]);
+    let (status, _) = world.get(&format!("{BASE}/namespaces/web/pods/a/hits")).await;
+    assert_eq!(status, 200);
+    world.prometheus.breaks(true);
+    assert_eq!(world.get(&format!("{BASE}/namespaces/web/pods/a/hits")).await.0, 500);
+    let labels = format!(r#"{{path="/api/v1/query",server="{}"}}"#, world.url);
+    let requests = "prometheus_adapter_prometheus_client_request_duration_seconds_count";
+    assert!(world.own_metrics(requests).contains(&format!("{requests}{labels} 2")));
+    let failures = "prometheus_adapter_prometheus_client_request_failures_total";
+    assert!(world.own_metrics(failures).contains(&format!("{failures}{labels} 1")));
+    let ages = "metrics_apiserver_metric_freshness_seconds_count";
+    let custom = format!(r#"{ages}{{group="custom.metrics.k8s.io"}} 1"#);
+    assert!(world.own_metrics(ages).contains(&custom));
+}
+
+#[tokio::test]
+async fn discovery_is_json_or_yaml() {
     let world = world().await;
     for (accept, status, kind) in [
         ("application/vnd.kubernetes.protobuf, */*", 200, "application/json"),
         ("application/vnd.kubernetes.protobuf,application/json", 200, "application/json"),
         ("application/yaml", 200, "application/yaml"),
-        ("application/vnd.kubernetes.protobuf", 406, "application/json"),
+        ("application/vnd.kubernetes.protobuf", 200, "application/json"),
+        ("text/html", 406, "application/json"),
     ] {
         let (got, headers, body) = world.get_with(BASE, &[("accept", accept)]).await;
         assert_eq!((got, headers["content-type"].to_str().unwrap()), (status, kind), "{accept}");

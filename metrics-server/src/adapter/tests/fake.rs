@@ -16,12 +16,13 @@ use metrics_api::LabelSelector;
 use model::{Clock, ManualClock};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use telemetry::Registry;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::adapter::{
-    Adapter, AdapterOptions, ApiResource, ConfigError, DiscoveryConfig, Fallback, ListError,
-    ObjectLister, QueryLimits, RelistTimes, router,
+    Adapter, AdapterMetrics, AdapterOptions, ApiResource, ConfigError, DiscoveryConfig, Fallback,
+    ListError, ObjectLister, QueryLimits, RelistTimes, router,
 };
 
 /// 2023-11-14T22:13:20Z
@@ -130,6 +131,7 @@ pub(super) struct World {
     pub(super) adapter: Arc<Adapter>,
     pub(super) clock: Arc<ManualClock>,
     pub(super) url: String,
+    registry: Registry,
     router: Router,
 }
 
@@ -149,6 +151,7 @@ impl World {
         let url = start(routes.with_state(Arc::clone(&prometheus))).await;
         let client = Arc::new(Client::new(http::Client::default(), Options::new(&url)).unwrap());
         let clock = Arc::new(ManualClock::new(NOW_MS));
+        let registry = Registry::new();
         let options = AdapterOptions {
             config: DiscoveryConfig::parse(config, "test").unwrap(),
             source: Arc::clone(&client) as Arc<dyn Source>,
@@ -159,10 +162,12 @@ impl World {
             relist: RelistTimes::default(),
             default_rules: default_rules.then_some(client as Arc<dyn Inventory>),
             fallback,
+            metrics: AdapterMetrics::new(&registry),
+            source_name: url.clone(),
         };
         let adapter = Arc::new(Adapter::new(options).unwrap());
         let router = router(Arc::clone(&adapter));
-        Self { prometheus, adapter, clock, url, router }
+        Self { prometheus, adapter, clock, url, registry, router }
     }
 
     /// What an adapter makes of a configuration; nobody is asked.
@@ -179,6 +184,8 @@ impl World {
             relist: RelistTimes::default(),
             default_rules: None,
             fallback: None,
+            metrics: AdapterMetrics::new(&Registry::new()),
+            source_name: String::from("nobody"),
         })
     }
 
@@ -202,6 +209,14 @@ impl World {
     pub(super) async fn get(&self, path: &str) -> (u16, Value) {
         let (status, _, body) = self.get_with(path, &[]).await;
         (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    /// The lines of the adapter's own metrics that begin with `name`.
+    pub(super) fn own_metrics(&self, name: &str) -> Vec<String> {
+        let mut text = Vec::new();
+        telemetry::encode(&self.registry, &mut text);
+        let text = String::from_utf8(text).unwrap();
+        text.lines().filter(|line| line.starts_with(name)).map(String::from).collect()
     }
 
     /// The status and message of a failure.

@@ -7,7 +7,7 @@ use metrics_api::Usage;
 use serde_json::{Value, json};
 
 use super::fake::{NOW_MS, World};
-use crate::cluster::Objects;
+use crate::cluster::{Objects, PodFacts};
 use crate::store::Store;
 
 /// The rules of prometheus-adapter's own manifests, in short.
@@ -41,7 +41,7 @@ async fn fed(world: &World) -> (Store, Objects) {
     let store = Store::new(feed.store_options(Duration::from_secs(60)));
     let objects = Objects::new(Arc::clone(store.revision()));
     for pod in ["a", "b", "c"] {
-        objects.upsert_pod("web", pod, [], true, "n1", 0);
+        objects.upsert_pod("web", pod, [], PodFacts { node: "n1", created_ms: 0, resources: None });
     }
     feed.feed(&store, &objects).await.unwrap();
     (store, objects)

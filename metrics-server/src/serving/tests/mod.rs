@@ -12,7 +12,7 @@ use axum::Router;
 use axum::http::Method;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Client, ClientOptions, Limits, Request, Response, TlsOptions};
+use http::{Client, ClientOptions, Limits, Request, Response, TlsOptions, TlsPolicy};
 use k8s_openapi::api::authentication::v1::{TokenReviewStatus, UserInfo};
 use k8s_openapi::api::authorization::v1::{SubjectAccessReviewSpec, SubjectAccessReviewStatus};
 use model::{Clock, SystemClock, Timestamp};
@@ -215,6 +215,8 @@ fn config(request_limits: RequestLimits) -> ListenerConfig {
         bind_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         port: 0,
         certificate: ServingCertificate::SelfMade { directory: None, names: Vec::new() },
+        named_certificates: Vec::new(),
+        tls: TlsPolicy::default(),
         trusted_by: None,
         limits: Limits::default(),
         request_limits,

@@ -3,6 +3,10 @@
 //!
 //! Fields of scalar types are written even when empty where upstream's generated code does so.
 
+mod values;
+
+pub use values::{write_external_values, write_metric_values};
+
 use crate::Status;
 use crate::item::{Item, METRICS_GROUP_VERSION, Resource, Usage};
 use crate::json::INITIAL_EVENTS_END;
