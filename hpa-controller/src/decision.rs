@@ -1,5 +1,8 @@
 //! What was decided, with every number on the way.
 
+use std::fmt;
+use std::sync::Arc;
+
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerStatus;
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -76,11 +79,14 @@ pub struct MetricDecision {
     pub kind: String,
     /// Its name in messages, such as `cpu resource utilization (percentage of request)`.
     pub name: String,
-    /// The numbers, or why there are none.
+    /// The numbers, or why there are none: the text of the metric's error.
     pub outcome: Result<Proposal, String>,
     /// Reason of the condition and the event if it failed, such as `FailedGetResourceMetric`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_reason: Option<String>,
+    /// Message of that event, which says less than the error about where it happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_message: Option<String>,
 }
 
 /// What a metric proposes and how it came to it.
@@ -127,7 +133,7 @@ pub enum TargetKind {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ratio {
-    /// Usage divided by target.
+    /// Usage divided by target. Never infinite nor undefined: anything to nothing is `f64::MAX`, nothing to nothing is 0.
     pub ratio: f64,
     /// Lowest ratio that changes nothing.
     pub tolerated_from: f64,
@@ -137,18 +143,63 @@ pub struct Ratio {
     pub within_tolerance: bool,
 }
 
-/// Which pods counted for a metric, by name, each list sorted.
+/// Which pods counted for a metric, by name, each list in the order of the pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodAccount {
     /// Pods whose value counted.
-    pub ready: Vec<String>,
+    pub ready: Vec<Arc<str>>,
     /// Not ready yet, or too young for their CPU to say something; with why.
-    pub unready: Vec<(String, String)>,
+    pub unready: Vec<(Arc<str>, PodReason)>,
     /// Without a value.
-    pub missing: Vec<String>,
+    pub missing: Vec<Arc<str>>,
     /// Being deleted, or failed; with why.
-    pub ignored: Vec<(String, String)>,
+    pub ignored: Vec<(Arc<str>, PodReason)>,
+    /// Names with a value that are not among the pods; their values count in an average.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Arc<str>>,
+}
+
+/// Why a pod did not count as ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PodReason {
+    /// Ignored: it has a deletion timestamp.
+    Deleting,
+    /// Ignored: its phase is Failed.
+    Failed,
+    /// Ignored: its phase is Succeeded, and it has no request that utilization could be measured against.
+    Completed,
+    /// Unready: its phase is Pending.
+    Pending,
+    /// Unready: it has no Ready condition.
+    NoReadyCondition,
+    /// Unready: it has no start time.
+    NoStartTime,
+    /// Unready: it started lately and is not ready.
+    StartingUp,
+    /// Unready: it started lately, and its sample goes back to before it became ready.
+    SampledBeforeReady,
+    /// Unready: it is not ready and was last so, if ever, while it started.
+    NeverReady,
+}
+
+impl fmt::Display for PodReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deleting => "it is being deleted",
+            Self::Failed => "its phase is Failed",
+            Self::Completed => "it has completed and has no request",
+            Self::Pending => "its phase is Pending",
+            Self::NoReadyCondition => "it has no Ready condition",
+            Self::NoStartTime => "it has no start time",
+            Self::StartingUp => "it started lately and is not ready",
+            Self::SampledBeforeReady => {
+                "it started lately and its sample goes back to before it became ready"
+            }
+            Self::NeverReady => "it was never ready",
+        })
+    }
 }
 
 /// What became of a proposal in the light of earlier ones.

@@ -108,8 +108,8 @@ pub struct ScaleReading {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PodSet {
-    /// Matched by the selector, in order of names.
-    Matched(#[serde(with = "shared")] Vec<Arc<PodFacts>>),
+    /// Matched by the selector, in order of names. Shared with the index that they come from, and written whole.
+    Matched(Vec<Arc<PodFacts>>),
     /// Listing them failed: the API's error.
     Failed(String),
     /// The selector cannot be read: the parser's complaint.
@@ -118,34 +118,12 @@ pub enum PodSet {
     Ambiguous(Vec<String>),
 }
 
-/// Pods are shared with the index that they come from, and written whole.
-mod shared {
-    use std::sync::Arc;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::PodFacts;
-
-    pub(super) fn serialize<S: Serializer>(
-        pods: &[Arc<PodFacts>],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(pods.iter().map(AsRef::as_ref))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<Arc<PodFacts>>, D::Error> {
-        Ok(Vec::<PodFacts>::deserialize(deserializer)?.into_iter().map(Arc::new).collect())
-    }
-}
-
 /// What is asked of a pod. Quantities are in thousandths: 1 core is 1000, 1 byte is 1000.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodFacts {
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Where it stands in its life; `None` if the status does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<PodPhase>,
@@ -238,7 +216,7 @@ pub enum MetricAnswer {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodReading {
     /// Name of the pod, which need not be known.
-    pub pod: String,
+    pub pod: Arc<str>,
     /// The value in thousandths.
     pub value_milli: i64,
     /// When the window ended, in milliseconds since the epoch.

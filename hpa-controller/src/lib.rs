@@ -12,7 +12,8 @@ mod sources;
 
 pub use decision::{
     BoundsCheck, ConditionChange, Decision, EventNote, EventType, Limit, LimitReason,
-    MetricDecision, PodAccount, PolicyLimit, Proposal, RateLimit, Ratio, Stabilization, TargetKind,
+    MetricDecision, PodAccount, PodReason, PolicyLimit, Proposal, RateLimit, Ratio, Stabilization,
+    TargetKind,
 };
 pub use inputs::{
     Constants, ContainerRequests, Gates, Inputs, Memory, MetricAnswer, PodFacts, PodPhase,
