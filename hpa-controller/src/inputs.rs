@@ -9,7 +9,7 @@ use k8s_openapi::api::autoscaling::v2::{
 use model::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::beyond::Beyond;
+use crate::beyond::{Beyond, BeyondMemory};
 
 /// Settings of the controller that take part in a decision. The defaults are upstream's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -246,6 +246,9 @@ pub struct Memory {
     pub scale_up_events: Vec<ScaleEvent>,
     /// Downscales that happened.
     pub scale_down_events: Vec<ScaleEvent>,
+    /// What goes beyond upstream remembers; nothing unless asked for.
+    #[serde(default, skip_serializing_if = "BeyondMemory::is_empty")]
+    pub beyond: BeyondMemory,
 }
 
 /// A recommendation before stabilization.

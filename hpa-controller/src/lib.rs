@@ -4,12 +4,30 @@
 //! on the way, so that the live controller, `explain`, a replay and the stored log all tell the same story. Metrics come
 //! through two traits: [`MetricsSource`] for now, [`History`] for then.
 
+pub mod api;
 pub mod beyond;
+mod controller;
 pub mod decide;
 mod decision;
+pub mod explain;
+#[cfg(test)]
+mod fake_objects;
+pub mod forecast;
+pub mod history;
 mod inputs;
+pub mod leader;
+mod metrics;
+pub mod replay;
+mod selector;
 mod sources;
+pub mod spec;
+pub mod state;
+pub mod steer;
 
+pub use controller::{
+    ApiError, ApiMetrics, ApiServer, CollectError, Collected, Config, ConfigError, React, RunError,
+    StatePlaces, collect, run,
+};
 pub use decision::{
     BoundsCheck, ConditionChange, Decision, EventNote, EventType, Limit, LimitReason,
     MetricDecision, PodAccount, PodReason, PolicyLimit, Proposal, RateLimit, Ratio, Stabilization,
@@ -20,6 +38,7 @@ pub use inputs::{
     PodReading, PodSet, Readiness, ReadyStatus, Recommendation, ScaleEvent, ScaleReading,
     ValueReading,
 };
+pub use metrics::ControllerMetrics;
 pub use sources::{
     History, HistoryError, HistorySeries, MetricRequest, MetricsError, MetricsSource, ObjectRef,
     PodsRequest,

@@ -12,14 +12,16 @@ use api_client::{Inventory, Source};
 
 use crate::adapter::{
     self, DiscoveryConfig, FallbackOptions, FallbackUrlError, QueryLimits, RelistTimes,
+    SteeringOptions, SteeringUrlError,
 };
 use crate::auth::{AllowedPaths, FrontProxyFlags};
 use crate::cluster::PodWatch;
 use crate::kubelet::{EndpointOptions, KubeletTls};
 use crate::serving::ServingCertificate;
 
-/// Shorter resolutions ask kubelets more often than they measure.
-const RESOLUTION_MIN: Duration = Duration::from_secs(10);
+/// Upstream asks for 10 s, since kubelets measure no more often unless told to (`--housekeeping-interval`). Where they are, an
+/// autoscaler that reacts within seconds needs to hear of it.
+const RESOLUTION_MIN: Duration = Duration::from_secs(1);
 
 /// How to run. [`Config::check`] says what is wrong with it.
 pub struct Config {
@@ -82,6 +84,10 @@ pub struct AdapterConfig {
     pub default_rules: Option<Arc<dyn Inventory>>,
     /// Another adapter, for metrics that are not known here.
     pub fallback: Option<FallbackOptions>,
+    /// Whether namespaces may bring expressions along, in `ConfigMap`s with the label `autoscaling.sextant.dev/expressions: "true"`.
+    pub expressions: bool,
+    /// Who knows the counts of steered autoscalers.
+    pub steering: Option<SteeringOptions>,
     /// Bounds of queries.
     pub queries: QueryLimits,
     /// When the source is asked which series there are.
@@ -153,7 +159,7 @@ pub struct AuthorizationConfig {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The resolution is shorter than kubelets measure.
+    /// The resolution is shorter than kubelets can be told to measure in.
     #[error("--metric-resolution must be at least {RESOLUTION_MIN:?}, not {0:?}")]
     Resolution(Duration),
     /// A request may take longer than until the next.
@@ -179,6 +185,9 @@ pub enum ConfigError {
     /// The other adapter has no URL.
     #[error("--fallback-api: {0}")]
     Fallback(FallbackUrlError),
+    /// The controller has no URL.
+    #[error("--hpa-controller-url: {0}")]
+    Steering(SteeringUrlError),
 }
 
 impl Config {

@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapter::{
-    self, Adapter, AdapterMetrics, AdapterOptions, Caller, ClusterObjects, Fallback, ResourceFeed,
+    self, Adapter, AdapterMetrics, AdapterOptions, Caller, ClusterObjects, Expressions, Fallback,
+    ResourceFeed, Steering,
 };
 use crate::auth::{Access, DelegatedOptions, SourceError, TrustSources, User};
 use crate::cluster::{Informers, Objects};
@@ -82,10 +83,13 @@ pub async fn run(
 
     let revision = Arc::new(Revision::default());
     let objects = Arc::new(Objects::new(Arc::clone(&revision)));
+    let wanted = config.adapter.as_ref().is_some_and(|adapter| adapter.expressions);
+    let expressions = wanted.then(|| Arc::new(Expressions::default()));
     let adapter = match config.adapter.take() {
         Some(adapter) => {
-            let clock = Arc::clone(&config.clock);
-            Some(Arc::new(adapter_of(adapter, &client, &objects, clock, &config.registry)?))
+            let (clock, expressions) = (Arc::clone(&config.clock), expressions.clone());
+            let registry = &config.registry;
+            Some(Arc::new(adapter_of(adapter, &client, &objects, clock, expressions, registry)?))
         }
         None => None,
     };
@@ -162,6 +166,10 @@ pub async fn run(
     };
 
     let mut tasks = JoinSet::new();
+    if let Some(expressions) = expressions {
+        let (client, stopped) = (client.clone(), stopped.clone());
+        tasks.spawn(async move { expressions.run(client, stopped).await });
+    }
     tasks.spawn(informers.run(client, stopped.clone()));
     match feed {
         Some(feed) => {
@@ -223,6 +231,7 @@ fn adapter_of(
     client: &Client,
     objects: &Arc<Objects>,
     clock: Arc<dyn model::Clock>,
+    expressions: Option<Arc<Expressions>>,
     registry: &Registry,
 ) -> Result<Adapter, ConfigError> {
     let cluster = Arc::new(ClusterObjects::new(client.clone(), Arc::clone(objects)));
@@ -237,6 +246,8 @@ fn adapter_of(
         relist: config.relist,
         default_rules: config.default_rules,
         fallback,
+        expressions,
+        steering: config.steering.map(Steering::new).transpose().map_err(ConfigError::Steering)?,
         metrics: AdapterMetrics::new(registry),
         source_name: config.source_name,
     };

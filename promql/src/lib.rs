@@ -8,6 +8,7 @@ mod go_math;
 pub mod parse;
 mod print;
 pub mod quote;
+mod scope;
 mod stack;
 pub mod value;
 mod walk;

@@ -1,4 +1,5 @@
-//! `sextant` alone: this machine's collectors, the store and the API in one process; with `--kubernetes` the metrics APIs too.
+//! `sextant` alone: this machine's collectors, the store and the API in one process; with `--kubernetes` the metrics APIs
+//! and the autoscaler too.
 
 use server::ConfigSource;
 
@@ -12,6 +13,9 @@ const COLLECT_INTERVAL: &str = "5s";
 
 /// Runs until a signal asks to stop.
 pub(crate) fn run(flags: &AllInOneFlags, values: Vec<(String, String)>) -> anyhow::Result<()> {
+    if flags.kubernetes.hpa_mode.is_some() && flags.kubernetes.kubernetes.is_none() {
+        anyhow::bail!("--hpa.mode needs --kubernetes");
+    }
     let address = &flags.daemon.web.listen_address;
     let (source, scraped) = match &flags.config_file {
         Some(path) => {

@@ -7,6 +7,8 @@ use clap::{ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use model::{DurationError, MatchOp, Matcher, MatcherError, parse_duration};
 
 use crate::features::FeatureFlags;
+use crate::hpa::HpaFlags;
+use crate::hpa_controller::HpaControllerFlags;
 use crate::kubernetes::KubernetesFlags;
 use crate::metrics_server::MetricsServerFlags;
 use crate::storage_flags::StorageFlags;
@@ -25,8 +27,9 @@ Without a subcommand sextant collects this machine (node and cgroup metrics) eve
 ./data and serves the Prometheus HTTP API on http://127.0.0.1:9090. `sextant server` takes the place of \
 `prometheus`: it scrapes the targets of a prometheus.yml and keeps the samples in Prometheus's own \
 formats, so that it can start on an existing data directory and Prometheus can start on its.
-With --kubernetes it also serves the metrics APIs of the cluster that a kubeconfig names: for a single host and for trying \
-out; in a cluster `sextant metrics-server` is a process of its own.";
+With --kubernetes it also serves the metrics APIs of the cluster that a kubeconfig names and decides for its autoscalers, without \
+carrying it out unless --hpa.mode=active: for a single host and for trying out; in a cluster `sextant metrics-server` and \
+`sextant hpa-controller` are processes of their own.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,6 +74,12 @@ pub(crate) enum Command {
     /// Show what nodes and pods use: what `kubectl top` does
     #[command(max_term_width = 110)]
     Top(TopFlags),
+    /// Scale workloads: what the HPA controller of `kube-controller-manager` does
+    #[command(version = telemetry::VERSION, max_term_width = 110)]
+    HpaController(Box<HpaControllerFlags>),
+    /// Look into decisions of autoscalers, made and to be made
+    #[command(max_term_width = 110)]
+    Hpa(HpaFlags),
     /// Look into a data directory, or write blocks into one
     #[command(max_term_width = 110)]
     Tsdb(TsdbFlags),

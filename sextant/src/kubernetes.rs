@@ -1,4 +1,4 @@
-//! What `sextant --kubernetes` runs beside the server, in the same process: the metrics APIs, over the server's own store.
+//! What `sextant --kubernetes` runs beside the server, in the same process: the metrics APIs and the autoscaler, over the server's own store.
 //!
 //! Each of these is a daemon of its own in a cluster, under a ServiceAccount of its own. Here they share one kubeconfig and one
 //! server, which they ask within the process: through its routes, so that its bounds hold for them as for anybody.
@@ -11,6 +11,10 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use clap::{ArgAction, Args};
+use hpa_controller::StatePlaces;
+use hpa_controller::history::ApiHistory;
+use hpa_controller::leader::ElectionOptions;
+use hpa_controller::state::Mode;
 use metrics_server::adapter::{DiscoveryConfig, QueryLimits, RelistTimes};
 use metrics_server::auth::AllowedPaths;
 use metrics_server::cluster::PodWatch;
@@ -23,6 +27,7 @@ use model::SystemClock;
 use tokio_util::sync::CancellationToken;
 
 use crate::go_values::{go_bool, positive_go_duration};
+use crate::hpa_controller::identity;
 use crate::metrics_server::{kubeconfig, raise_descriptor_limit};
 
 /// How long answers of reviews are remembered, upstream's default.
@@ -33,11 +38,14 @@ const RELIST_INTERVAL: Duration = Duration::from_secs(15);
 /// Series without a sample for longer do not exist.
 const SERIES_AGE_MAX: Duration = Duration::from_secs(300);
 
+/// Namespace and name of the Lease and of the state, those of `sextant hpa-controller`: of the two only one acts.
+const LEASE: (&str, &str) = ("kube-system", "sextant-hpa-controller");
+
 /// Flags of `sextant --kubernetes`
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Kubernetes")]
 pub(crate) struct KubernetesFlags {
-    /// Also serve the metrics APIs of the cluster that the file names; without a file of that in $KUBECONFIG, ~/.kube/config or
+    /// Also serve the metrics APIs of the cluster that the file names, and decide for its autoscalers; without a file of that in $KUBECONFIG, ~/.kube/config or
     /// the pod's ServiceAccount
     #[arg(
         long = "kubernetes",
@@ -146,15 +154,26 @@ pub(crate) struct KubernetesFlags {
         env = "SEXTANT_KUBERNETES_DEFAULT_RULES"
     )]
     default_rules: bool,
+    /// Whether the autoscaler's decisions are carried out: 'active' elects a leader and writes replicas, status and events; 'shadow'
+    /// decides and records, and writes nothing to the cluster. Needs --kubernetes [default: shadow]
+    // Without `requires`: the variable is that of `sextant hpa-controller`, which must not be refused for it.
+    #[arg(long = "hpa.mode", value_name = "active|shadow", env = "SEXTANT_HPA_MODE")]
+    pub(crate) hpa_mode: Option<Mode>,
+    /// Address for the autoscaler's decisions, metrics and probes. Loopback, because nothing authenticates callers
+    #[arg(
+        long = "kubernetes.hpa-listen-address",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9099",
+        requires = "kubernetes",
+        env = "SEXTANT_KUBERNETES_HPA_LISTEN_ADDRESS"
+    )]
+    hpa_address: String,
 }
 
 /// Runs all of it until `shutdown`. `routes` are the server's, whose URL is `server_url`; `cluster` is a kubeconfig, or empty.
 ///
-/// The autoscaler, too, belongs here: it asks `prometheus` for the past and for expressions, and is in shadow mode unless told
-/// otherwise.
-///
 /// # Errors
-/// The cluster cannot be reached or the metrics APIs not be served.
+/// There is no such cluster, the metrics APIs or the autoscaler's own API cannot be served, or leadership was lost.
 pub(crate) async fn run(
     cluster: &Path,
     flags: &KubernetesFlags,
@@ -170,9 +189,49 @@ pub(crate) async fn run(
     };
     let http = http::Client::in_process(routes);
     let prometheus = api_client::Client::new(http, api_client::Options::new(server_url))?;
-    let config = metrics_apis(flags, api_server, prometheus)?;
-    let announce = |address| tracing::info!(%address, "serving the metrics APIs of Kubernetes");
-    metrics_server::run(config, announce, shutdown).await.context("metrics APIs")
+    let apis = metrics_apis(flags, api_server.clone(), prometheus.clone())?;
+    let autoscaler = autoscaler(flags, api_server, prometheus)?;
+    // Neither goes on without the other.
+    let stop = shutdown.child_token();
+    let apis = async {
+        let _other = stop.clone().drop_guard();
+        let announce = |address| tracing::info!(%address, "serving the metrics APIs of Kubernetes");
+        metrics_server::run(apis, announce, stop.clone()).await.context("metrics APIs")
+    };
+    let autoscaler = async {
+        let _other = stop.clone().drop_guard();
+        let mode = autoscaler.mode;
+        let announce = move |address| {
+            tracing::info!(%address, %mode, "the autoscaler decides; see /api/v1/hpa");
+        };
+        hpa_controller::run(autoscaler, announce, stop.clone()).await.context("autoscaler")
+    };
+    let (apis, autoscaler) = tokio::join!(apis, autoscaler);
+    apis.and(autoscaler)
+}
+
+/// The autoscaler asks the cluster for metrics, as the in-tree one does, and our own store for the past.
+fn autoscaler(
+    flags: &KubernetesFlags,
+    api_server: kube::Config,
+    prometheus: api_client::Client,
+) -> anyhow::Result<hpa_controller::Config> {
+    let mode = flags.hpa_mode.unwrap_or_default();
+    let active = mode == Mode::Active;
+    let (namespace, name) = LEASE;
+    let config = hpa_controller::Config {
+        mode,
+        election: active.then(|| ElectionOptions::new(namespace, name, &identity())),
+        state: StatePlaces {
+            config_maps: active.then(|| (String::from(namespace), String::from(name))),
+            directory: None,
+        },
+        listen: flags.hpa_address.clone(),
+        history: Some(Arc::new(ApiHistory::new(prometheus))),
+        ..hpa_controller::Config::new(api_server, Arc::new(SystemClock), telemetry::new_registry())
+    };
+    config.check()?;
+    Ok(config)
 }
 
 fn metrics_apis(
@@ -193,6 +252,8 @@ fn metrics_apis(
                 source_name: String::from(prometheus.url()),
                 default_rules: default_rules.then_some(prometheus as _),
                 fallback: None,
+                expressions: false,
+                steering: None,
                 queries: QueryLimits::default(),
                 relist: RelistTimes { interval: RELIST_INTERVAL, max_age: SERIES_AGE_MAX },
             })
@@ -252,4 +313,38 @@ fn metrics_apis(
         clock: Arc::new(SystemClock),
         registry: telemetry::new_registry(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::flags::Cli;
+
+    fn configured(args: &[&str]) -> hpa_controller::Config {
+        let args = ["sextant", "--kubernetes=config"].iter().chain(args);
+        let flags = Cli::try_parse_from(args).unwrap().here.kubernetes;
+        let api_server = kube::Config::new("https://127.0.0.1:6443".parse().unwrap());
+        let http = http::Client::in_process(Router::new());
+        let options = api_client::Options::new("http://127.0.0.1:9090");
+        let prometheus = api_client::Client::new(http, options).unwrap();
+        autoscaler(&flags, api_server, prometheus).unwrap()
+    }
+
+    #[test]
+    fn the_autoscaler_writes_nothing_unless_told_to() {
+        let shadow = configured(&[]);
+        assert_eq!(shadow.mode, Mode::Shadow);
+        assert_eq!((shadow.election, shadow.state), (None, StatePlaces::default()));
+        assert_eq!(shadow.listen, "127.0.0.1:9099");
+        assert!(shadow.history.is_some());
+
+        let active = configured(&["--hpa.mode=active", "--kubernetes.hpa-listen-address=[::1]:1"]);
+        assert_eq!((active.mode, active.listen.as_str()), (Mode::Active, "[::1]:1"));
+        let election = active.election.unwrap();
+        assert_eq!((&*election.namespace, &*election.name), LEASE);
+        let (namespace, name) = active.state.config_maps.unwrap();
+        assert_eq!((&*namespace, &*name), LEASE);
+    }
 }

@@ -7,6 +7,9 @@ mod collectors;
 mod features;
 mod flags;
 mod go_values;
+mod hpa;
+mod hpa_controller;
+mod ignored_flags;
 mod kubernetes;
 mod logging;
 mod metrics_server;
@@ -44,6 +47,10 @@ fn main() -> ExitCode {
                 metrics_server::run(flags).map(|()| ExitCode::SUCCESS)
             }
             Some(Command::Top(flags)) => top::run(flags).map(|()| ExitCode::SUCCESS),
+            Some(Command::HpaController(flags)) => {
+                hpa_controller::run(flags).map(|()| ExitCode::SUCCESS)
+            }
+            Some(Command::Hpa(flags)) => hpa::run(flags),
             Some(Command::Tsdb(tsdb)) => tsdb_tool::run(tsdb),
             None => {
                 all_in_one::run(&cli.here, flags::values("", &matches)).map(|()| ExitCode::SUCCESS)

@@ -3,8 +3,10 @@
 //! The metric types are those of the `prometheus` crate. Each crate keeps a struct of its metrics, registered once
 //! with the [`Registry`] that it is handed; nothing here is global.
 
+mod computed;
 mod process;
 
+pub use computed::register_computed;
 pub use prometheus::{
     Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
     IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,

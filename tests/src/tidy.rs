@@ -36,11 +36,19 @@ const IMPORTS: [(&str, Imports); 18] = [
     ("exporters", Imports::These(&["model", "telemetry", "exposition", "config", "http"])),
     (
         "metrics-server",
-        Imports::These(&["model", "telemetry", "metrics-api", "exposition", "http", "api-client"]),
+        Imports::These(&[
+            "model",
+            "telemetry",
+            "metrics-api",
+            "exposition",
+            "http",
+            "api-client",
+            "promql",
+        ]),
     ),
     (
         "hpa-controller",
-        Imports::These(&["model", "telemetry", "metrics-api", "http", "api-client"]),
+        Imports::These(&["model", "telemetry", "metrics-api", "http", "api-client", "promql"]),
     ),
     (
         "server",

@@ -8,6 +8,7 @@ use super::conditions::{ABLE_TO_SCALE, SCALED_TO_ZERO, differs, time};
 use super::course::asks_beyond_pods;
 use super::draft::{Draft, reference};
 use super::rules::{self, Direction, Rules};
+use super::target;
 use crate::decision::{Decision, EventNote, EventType};
 use crate::inputs::{Inputs, Memory};
 
@@ -48,8 +49,12 @@ impl Conclusion {
 
     /// Label `error` of the self-metrics about reconciliations.
     #[must_use]
-    pub const fn error_label(&self) -> &'static str {
-        if self.error.is_some() { "internal" } else { "none" }
+    pub fn error_label(&self) -> &'static str {
+        match &self.error {
+            None => "none",
+            Some(error) if target::is_about_specification(error) => "spec",
+            Some(_) => "internal",
+        }
     }
 }
 
@@ -148,6 +153,8 @@ fn rescaled(draft: &mut Draft<'_>, current: i32) {
         reason: "SuccessfulRescale".to_owned(),
         message,
     });
+    let beyond = &mut draft.decision.memory.beyond;
+    beyond.rescaled(&inputs.beyond.policy, current, desired, now);
     if let Some(behavior) = &inputs.spec.behavior {
         let direction = Direction::of(current, desired);
         let memory = &mut draft.decision.memory;

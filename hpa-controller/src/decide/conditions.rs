@@ -16,7 +16,7 @@ pub(super) const SCALING_ACTIVE: &str = "ScalingActive";
 /// Type of the condition that says whether a limit changed the count.
 pub(super) const SCALING_LIMITED: &str = "ScalingLimited";
 /// Type of the condition that says whether it was an autoscaler that took the last replica.
-pub(super) const SCALED_TO_ZERO: &str = "ScaledToZero";
+pub const SCALED_TO_ZERO: &str = "ScaledToZero";
 
 /// A time in an object of the API: whole seconds, as it is read back.
 pub(super) fn time(at: Timestamp) -> Option<Time> {

@@ -64,6 +64,21 @@ pub(super) fn bounds(spec: &HorizontalPodAutoscalerSpec) -> Bounds {
     Bounds { min: spec.min_replicas.unwrap_or(1), max: spec.max_replicas }
 }
 
+/// The specification that a controller is to follow. Without the gate it keeps one replica, even if a server that has the gate let
+/// `minReplicas` of 0 through: nothing would bring a target back from zero. Upstream goes down and stays there, which is why
+/// [`decide`](super::decide) does so too when it is given such a specification.
+#[must_use]
+pub fn keeping_one(
+    gates: Gates,
+    spec: &HorizontalPodAutoscalerSpec,
+) -> HorizontalPodAutoscalerSpec {
+    let mut spec = spec.clone();
+    if !gates.scale_to_zero {
+        spec.min_replicas = spec.min_replicas.map(|min| min.max(1));
+    }
+    spec
+}
+
 /// The metrics of the specification; if there are none, what the API server fills in: 80 % of the requested CPU.
 #[must_use]
 pub fn metrics(spec: &HorizontalPodAutoscalerSpec) -> Cow<'_, [MetricSpec]> {

@@ -2,7 +2,9 @@
 //! was written.
 //!
 //! Decisions, texts and the order of conditions and events are upstream's. What differs is arithmetic that overflows there:
-//! it saturates here (see [`ratio`] and [`proposal::shared`]).
+//! it saturates here (see [`ratio`] and [`proposal::shared`]), and one thing on purpose: the sum of an external metric with an
+//! `averageValue` may be negative. Upstream takes a sum below zero for one that overflowed and goes on with the largest number there
+//! is, which asks for `maxReplicas`; here it is what it is, and asks for no replicas, as with a target of `value`.
 
 mod conclusion;
 mod conditions;
@@ -20,6 +22,7 @@ pub mod rules;
 mod selector;
 pub mod source;
 pub mod stabilize;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -31,13 +34,13 @@ use k8s_openapi::api::autoscaling::v2::{
 use model::Timestamp;
 
 pub use conclusion::{Action, Conclusion, Written, conclude};
-pub use conditions::differs;
-pub use course::metrics as effective_metrics;
+pub use conditions::{SCALED_TO_ZERO, differs};
+pub use course::{keeping_one, metrics as effective_metrics};
 pub use group::account;
 pub use requests::requests;
 pub use selector::GoNotation;
 
-use self::conditions::{ABLE_TO_SCALE, SCALED_TO_ZERO, SCALING_ACTIVE, SCALING_LIMITED};
+use self::conditions::{ABLE_TO_SCALE, SCALING_ACTIVE, SCALING_LIMITED};
 use self::course::Course;
 use self::draft::Draft;
 use self::limit::Bounds;
@@ -64,8 +67,8 @@ pub fn plan(
     status: &HorizontalPodAutoscalerStatus,
     scale: &ScaleReading,
 ) -> Vec<Option<MetricRequest>> {
-    let course =
-        Course::of(constants.gates, spec, status, scale.spec_replicas, course::bounds(spec));
+    let bounds = course::bounds(spec);
+    let course = Course::of(constants.gates, spec, status, scale.spec_replicas, bounds);
     if !matches!(course, Course::Metrics { .. }) || scale.selector.is_empty() {
         return Vec::new();
     }
@@ -99,10 +102,10 @@ pub fn decide(inputs: &Inputs, now: Timestamp) -> Decision {
         .recommendations
         .get_or_insert_with(|| vec![Recommendation { replicas: current, at: now }]);
 
+    let gates = inputs.constants.gates;
     let bounds = course::bounds(&inputs.spec);
     let (min, max) = inputs.beyond.bounds(bounds.min, bounds.max, now, &mut draft.decision.beyond);
     let bounds = Bounds { min, max };
-    let gates = inputs.constants.gates;
     let course = Course::of(gates, &inputs.spec, &inputs.status, current, bounds);
     draft.decision.bounds = BoundsCheck {
         min_replicas: min,
@@ -116,9 +119,12 @@ pub fn decide(inputs: &Inputs, now: Timestamp) -> Decision {
     let desired = match course {
         Course::DisabledAtZero => {
             disabled_at_zero(&mut draft);
-            draft.report(current, current, None);
-            draft.decision.desired_replicas = current;
-            return draft.decision;
+            if !inputs.beyond.holds_at_a_number(now) {
+                draft.report(current, current, None);
+                draft.decision.desired_replicas = current;
+                return draft.decision;
+            }
+            current
         }
         Course::AboveMax => {
             ABOVE_MAX.clone_into(&mut draft.decision.reason);
@@ -131,25 +137,47 @@ pub fn decide(inputs: &Inputs, now: Timestamp) -> Decision {
         Course::Metrics { from_zero } => {
             let computed = compute(&mut draft, scale);
             statuses = computed.statuses;
-            let Some(best) = computed.replicas else {
-                draft.report(current, inputs.status.desired_replicas, statuses);
-                return draft.decision;
-            };
-            let mut desired = within_limits(&mut draft, current, best, bounds);
-            if from_zero && min != 0 && desired < min {
-                desired = min;
-                if draft.decision.reason.is_empty() {
-                    BELOW_MIN.clone_into(&mut draft.decision.reason);
+            if statuses.is_some() {
+                let Decision { memory, beyond: did, .. } = &mut draft.decision;
+                memory.beyond.looked(&inputs.beyond.policy, computed.replicas, did, now);
+            }
+            match computed.replicas {
+                Some(best) => {
+                    let mut desired = within_limits(&mut draft, current, best, bounds);
+                    if from_zero && min != 0 && desired < min {
+                        desired = min;
+                        if draft.decision.reason.is_empty() {
+                            BELOW_MIN.clone_into(&mut draft.decision.reason);
+                        }
+                    }
+                    desired
+                }
+                None if inputs.beyond.holds_at_a_number(now) => current,
+                None => {
+                    draft.report(current, inputs.status.desired_replicas, statuses);
+                    return draft.decision;
                 }
             }
-            desired
         }
     };
-    let desired = inputs.beyond.hold(current, desired, now, &mut draft.decision.beyond);
+    let desired = hold(&mut draft, current, desired);
     draft.decision.desired_replicas = desired;
     draft.decision.rescale = desired != current;
     draft.report(current, current, statuses);
     draft.decision
+}
+
+/// What may hold replicas has the last word.
+fn hold(draft: &mut Draft<'_>, current: i32, desired: i32) -> i32 {
+    let (inputs, now) = (draft.inputs, draft.now);
+    let bounds = course::bounds(&inputs.spec);
+    let (bounds, memory) = ((bounds.min, bounds.max), &inputs.memory.beyond);
+    let did = &mut draft.decision.beyond;
+    let held = inputs.beyond.hold(memory, current, desired, bounds, now, did);
+    if held != desired && held != current {
+        draft.decision.reason = "paused at this number".to_owned();
+    }
+    held
 }
 
 /// The scale could not be read: nothing else is known.
@@ -162,8 +190,9 @@ fn scale_is_unknown(draft: &mut Draft<'_>, why: &str) {
         format!("the HPA controller was unable to get the target's current scale: {why}"),
     );
     draft.decision.status.current_metrics.clone_from(&draft.inputs.status.current_metrics);
-    draft.decision.error =
-        Some(format!("failed to query scale subresource for {}: {why}", draft.reference()));
+    draft.decision.error = Some(target::error(why).unwrap_or_else(|| {
+        format!("failed to query scale subresource for {}: {why}", draft.reference())
+    }));
 }
 
 fn disabled_at_zero(draft: &mut Draft<'_>) {
@@ -186,6 +215,7 @@ struct Computed {
     statuses: Option<Vec<MetricStatus>>,
 }
 
+/// Evaluates every metric and settles on what they propose together.
 fn compute(draft: &mut Draft<'_>, scale: &ScaleReading) -> Computed {
     if let Err(error) = check_pods(draft, scale) {
         give_up(draft, error);
@@ -319,7 +349,8 @@ fn best(draft: &mut Draft<'_>, current: i32) -> Option<i32> {
     }
     let beyond = &draft.inputs.beyond;
     let best = proposed.map(|(best, _)| best);
-    let fallback = beyond.fallback(current, best, draft.now, &mut draft.decision.beyond)?;
+    let (memory, did) = (&draft.inputs.memory.beyond, &mut draft.decision.beyond);
+    let fallback = beyond.fallback(memory, current, best, draft.now, did)?;
     Some(propose(draft, fallback, FALLBACK.to_owned(), false))
 }
 
@@ -333,6 +364,8 @@ fn propose(draft: &mut Draft<'_>, replicas: i32, name: String, from_metrics: boo
             format!("the HPA was able to successfully calculate a replica count from {name}"),
         );
     }
+    // Upstream takes a proposal over only if it is larger than nothing: one below zero comes to no replicas, and from no metric.
+    let (replicas, name) = if replicas < 0 { (0, String::new()) } else { (replicas, name) };
     draft.decision.proposed_replicas = Some(replicas);
     draft.decision.proposed_by = name;
     replicas

@@ -37,11 +37,8 @@ pub fn plain(
     now: Timestamp,
 ) -> Stabilization {
     let age = |one: &Recommendation| now.saturating_sub(one.at);
-    let (within, stabilized) = split(
-        recommendations,
-        |one| age(one) <= window_ms,
-        |within| within.iter().map(|one| one.replicas).fold(proposed, i32::max),
-    );
+    let within = filtered(recommendations, |one| age(one) <= window_ms);
+    let stabilized = within.iter().map(|one| one.replicas).fold(proposed, i32::max);
     record(recommendations, proposed, now, |one| age(one) > window_ms);
     let reason = if stabilized == proposed { READY.0 } else { DOWN.0 };
     Stabilization {
@@ -66,17 +63,12 @@ pub fn with_windows(
 ) -> Stabilization {
     let age = |one: &Recommendation| now.saturating_sub(one.at);
     let widest = up_window_ms.max(down_window_ms);
-    let (within, stabilized) = split(
-        recommendations,
-        |one| age(one) < widest,
-        |within| {
-            let of =
-                |window| within.iter().filter(move |one| age(one) < window).map(|one| one.replicas);
-            let at_least = of(up_window_ms).fold(proposed, i32::min);
-            let at_most = of(down_window_ms).fold(proposed, i32::max);
-            current.max(at_least).min(at_most)
-        },
-    );
+    let within = filtered(recommendations, |one| age(one) < widest);
+    let newer_than =
+        |window| within.iter().filter(move |one| age(one) < window).map(|one| one.replicas);
+    let at_least = newer_than(up_window_ms).fold(proposed, i32::min);
+    let at_most = newer_than(down_window_ms).fold(proposed, i32::max);
+    let stabilized = current.max(at_least).min(at_most);
     record(recommendations, proposed, now, |one| age(one) > widest);
     let changed = stabilized != proposed;
     let reason = if changed { reason_if_changed(current, proposed) } else { READY.0 };
@@ -90,15 +82,12 @@ pub fn with_windows(
     }
 }
 
-/// The recommendations that count, and what they come to.
-fn split(
+/// The recommendations that count.
+fn filtered(
     recommendations: &[Recommendation],
     counts: impl Fn(&Recommendation) -> bool,
-    result: impl FnOnce(&[Recommendation]) -> i32,
-) -> (Vec<Recommendation>, i32) {
-    let within: Vec<_> = recommendations.iter().copied().filter(|one| counts(one)).collect();
-    let result = result(&within);
-    (within, result)
+) -> Vec<Recommendation> {
+    recommendations.iter().copied().filter(|one| counts(one)).collect()
 }
 
 /// Puts a recommendation in the place of the last one that is too old to matter, so that the list stays as long as a window.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use api_client::{Inventory, Sample, Source, Value};
+use api_client::{Answer, Inventory, Sample, Source, Value};
 use metrics_api::{
     ExternalMetricValue, LabelSelector, MetricValue, ObjectReference, SelectorObject,
 };
@@ -15,6 +15,7 @@ use super::cache::{Queries, QueryLimits};
 use super::catalog::CustomMetric;
 use super::config::{ConfigError, DiscoveryConfig, GroupResource};
 use super::defaults::DefaultRules;
+use super::expressions::{self, Expressions};
 use super::failure::Failure;
 use super::fallback::Fallback;
 use super::mapping::{ApiResource, ResourceMap, SharedResourceMap, qualified};
@@ -24,6 +25,7 @@ use super::query::{Names, Target};
 use super::relist::{Lister, RelistTimes};
 use super::resource::ResourceFeed;
 use super::rule::Rules;
+use super::steering::{self, Steering};
 use super::value::{by_object, float, quantity, seconds};
 
 /// Most values that a message about missing ones names.
@@ -49,6 +51,10 @@ pub struct AdapterOptions {
     pub default_rules: Option<Arc<dyn Inventory>>,
     /// Who is asked about metrics that are not known here.
     pub fallback: Option<Fallback>,
+    /// Expressions that namespaces bring along. Whoever runs the adapter keeps them up with the cluster.
+    pub expressions: Option<Arc<Expressions>>,
+    /// Who knows the counts of steered autoscalers.
+    pub steering: Option<Steering>,
     /// What the adapter tells of itself.
     pub metrics: AdapterMetrics,
     /// What the source is called in metrics.
@@ -69,6 +75,8 @@ pub struct Adapter {
     pub(super) lister: Lister,
     pub(super) defaults: Option<DefaultRules>,
     pub(super) fallback: Option<Fallback>,
+    expressions: Option<Arc<Expressions>>,
+    steering: Option<Steering>,
     pub(super) metrics: AdapterMetrics,
     pub(super) clock: Arc<dyn Clock>,
     resource_feed: Option<Arc<ResourceFeed>>,
@@ -109,7 +117,10 @@ impl Adapter {
         let rules = Arc::new(Rules::new(&options.config)?);
         let resources = SharedResourceMap::new(ResourceMap::builtin());
         let forwards = options.fallback.is_some();
-        let serves_external = !rules.external.is_empty() || forwards;
+        let serves_external = !rules.external.is_empty()
+            || forwards
+            || options.expressions.is_some()
+            || options.steering.is_some();
         let serves_custom = !rules.custom.is_empty() || forwards || options.default_rules.is_some();
         let source = options.metrics.measured(options.source, &options.source_name);
         let queries =
@@ -145,6 +156,8 @@ impl Adapter {
             lister,
             defaults,
             fallback: options.fallback,
+            expressions: options.expressions,
+            steering: options.steering,
             metrics: options.metrics,
             clock: options.clock,
             resource_feed,
@@ -366,8 +379,14 @@ impl Adapter {
         metric: &str,
         selector: &LabelSelector,
     ) -> Result<Option<Found<ExternalMetricValue>>, Failure> {
+        if let Some(steering) = self.steering.as_ref().filter(|_| metric == steering::METRIC) {
+            let items = vec![steering.count(namespace, selector).await?];
+            return Ok(Some(Found { items, warnings: Vec::new() }));
+        }
         let catalog = self.lister.catalog();
-        let Some(found) = catalog.external(metric) else { return Ok(None) };
+        let Some(found) = catalog.external(metric) else {
+            return self.expressed(namespace, metric, selector).await;
+        };
         let rule = &found.rule;
         let fails = |error| Failure::Query {
             metric: String::from(metric),
@@ -388,43 +407,38 @@ impl Adapter {
             rule: rule.place.clone(),
             error,
         })?;
-        let wrong = |reason: String| Failure::Answer {
+        external_values(namespace, metric, &rule.place, rule.query.window_s(), &answer).map(Some)
+    }
+
+    /// The values of an expression of the namespace itself; `None` when it has none of this name. The selector chooses among its series.
+    async fn expressed(
+        &self,
+        namespace: &str,
+        metric: &str,
+        selector: &LabelSelector,
+    ) -> Result<Option<Found<ExternalMetricValue>>, Failure> {
+        let Some(all) = &self.expressions else { return Ok(None) };
+        let Some(expressions::Found { place, query }) = all.get(namespace, metric) else {
+            return Ok(None);
+        };
+        let query = query.map_err(|why| Failure::Answer {
             metric: String::from(metric),
-            rule: rule.place.clone(),
-            reason,
-        };
-        let readings: Vec<(Option<_>, i64, Result<f64, _>)> = match &answer.value {
-            Value::Scalar { at, value } => vec![(None, *at, Ok(*value))],
-            Value::Vector(samples) => {
-                let reading = |sample: &Sample| {
-                    let labels = sample.labels.iter();
-                    let labels = labels.map(|l| (String::from(l.name), String::from(l.value)));
-                    (Some(labels.collect()), sample.at, float(sample))
-                };
-                samples.iter().map(reading).collect()
-            }
-            other => {
-                return Err(wrong(format!("the query gives a {}", other.type_name())));
-            }
-        };
-        let mut items = Vec::with_capacity(readings.len());
-        for (labels, at, reading) in readings {
-            let value = reading.and_then(quantity).map_err(|reason| match &labels {
-                Some(labels) => wrong(format!("{labels:?}: {reason}")),
-                None => wrong(reason.to_string()),
-            })?;
-            items.push(ExternalMetricValue {
-                metric: String::from(metric),
-                labels,
-                timestamp_s: seconds(at),
-                window_s: rule.query.window_s(),
-                value,
-            });
-        }
-        if items.is_empty() {
+            rule: place.clone(),
+            reason: why.to_string(),
+        })?;
+        let answer = self.queries.ask(&query).await.map_err(|error| Failure::Ask {
+            metric: String::from(metric),
+            rule: place.clone(),
+            error,
+        })?;
+        let mut found = external_values(namespace, metric, &place, None, &answer)?;
+        found.items.retain(|item| {
+            selector.matches(|key| item.labels.as_ref()?.get(key).map(String::as_str))
+        });
+        if found.items.is_empty() {
             return Err(Failure::not_found(metric, format!("namespace {namespace}")));
         }
-        Ok(Some(Found { items, warnings: answer.warnings.clone() }))
+        Ok(Some(found))
     }
 
     /// Whether everything that tells of custom metrics has been asked once, with whatever success.
@@ -441,9 +455,17 @@ impl Adapter {
         unknown(incomplete, &request.metric, qualified(group, resource))
     }
 
+    /// Whether everything that tells of external metrics has been asked once, with whatever success.
+    pub(super) fn is_external_tried(&self) -> bool {
+        let expressions = self.expressions.as_ref();
+        self.lister.is_tried() && expressions.is_none_or(|all| !all.is_first_reading())
+    }
+
     /// What to say of an external metric that nobody knows.
     pub(super) fn unknown_external(&self, namespace: &str, metric: &str) -> Failure {
-        unknown(self.lister.incomplete(), metric, format!("namespace {namespace}"))
+        let incomplete = self.lister.incomplete();
+        let incomplete = incomplete.or_else(|| self.expressions.as_ref()?.incomplete());
+        unknown(incomplete, metric, format!("namespace {namespace}"))
     }
 
     /// The custom metrics: resource, whether it is in namespaces, name of the metric; ordered.
@@ -481,6 +503,53 @@ pub(super) struct Values {
     pub(super) samples: Vec<(String, Sample)>,
     pub(super) window_s: Option<i64>,
     pub(super) warnings: Vec<String>,
+}
+
+/// An answer as values of an external metric; at least one.
+fn external_values(
+    namespace: &str,
+    metric: &str,
+    place: &str,
+    window_s: Option<i64>,
+    answer: &Answer<Value>,
+) -> Result<Found<ExternalMetricValue>, Failure> {
+    let wrong = |reason: String| Failure::Answer {
+        metric: String::from(metric),
+        rule: String::from(place),
+        reason,
+    };
+    let readings: Vec<(Option<_>, i64, Result<f64, _>)> = match &answer.value {
+        Value::Scalar { at, value } => vec![(None, *at, Ok(*value))],
+        Value::Vector(samples) => {
+            let reading = |sample: &Sample| {
+                let labels = sample.labels.iter();
+                let labels = labels.map(|l| (String::from(l.name), String::from(l.value)));
+                (Some(labels.collect()), sample.at, float(sample))
+            };
+            samples.iter().map(reading).collect()
+        }
+        other => {
+            return Err(wrong(format!("the query gives a {}", other.type_name())));
+        }
+    };
+    let mut items = Vec::with_capacity(readings.len());
+    for (labels, at, reading) in readings {
+        let value = reading.and_then(quantity).map_err(|reason| match &labels {
+            Some(labels) => wrong(format!("{labels:?}: {reason}")),
+            None => wrong(reason.to_string()),
+        })?;
+        items.push(ExternalMetricValue {
+            metric: String::from(metric),
+            labels,
+            timestamp_s: seconds(at),
+            window_s,
+            value,
+        });
+    }
+    if items.is_empty() {
+        return Err(Failure::not_found(metric, format!("namespace {namespace}")));
+    }
+    Ok(Found { items, warnings: answer.warnings.clone() })
 }
 
 /// What to say of a metric that nobody knows: that it is not there only if the list of metrics is complete.

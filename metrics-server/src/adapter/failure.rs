@@ -25,6 +25,14 @@ pub(crate) enum Failure {
     /// It cannot be told yet whether there is such a metric.
     #[error("{0}")]
     NotYet(String),
+    /// The controller has no count for a steered autoscaler.
+    #[error("steered autoscaler {hpa}: {reason}")]
+    Steering {
+        /// Namespace and name.
+        hpa: String,
+        /// What the controller says.
+        reason: String,
+    },
     /// Objects cannot be listed.
     #[error("{0}")]
     Objects(Arc<ListError>),
@@ -83,7 +91,7 @@ impl Failure {
             Self::BadRequest(_) | Self::Query { error: QueryError::Operator(..), .. } => {
                 Status::bad_request(message)
             }
-            Self::NotYet(_) => Status::service_unavailable(message),
+            Self::NotYet(_) | Self::Steering { .. } => Status::service_unavailable(message),
             Self::Objects(_) | Self::Query { .. } | Self::Ask { .. } | Self::Answer { .. } => {
                 Status::internal(message)
             }

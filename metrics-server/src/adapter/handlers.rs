@@ -333,7 +333,7 @@ impl Asked<'_> {
             }
             None => {
                 let unknown = self.adapter.unknown_external(namespace, metric);
-                self.forward(&unknown, self.adapter.lister.is_tried()).await
+                self.forward(&unknown, self.adapter.is_external_tried()).await
             }
         }
     }

@@ -12,17 +12,20 @@ mod catalog;
 mod config;
 mod defaults;
 mod engine;
+mod expressions;
 mod failure;
 mod fallback;
 mod handlers;
 mod labels;
 mod mapping;
 mod metrics;
+mod no_source;
 mod objects;
 mod query;
 mod relist;
 mod resource;
 mod rule;
+mod steering;
 mod template;
 mod value;
 mod window;
@@ -33,13 +36,16 @@ pub use config::{
     ResourceMapping, ResourceRule, ResourceRules,
 };
 pub use engine::{Adapter, AdapterOptions};
+pub use expressions::Expressions;
 pub use fallback::{Caller, Fallback, FallbackOptions, FallbackUrlError};
 pub use handlers::router;
 pub use mapping::{ApiResource, ResourceMap, SharedResourceMap};
 pub use metrics::AdapterMetrics;
+pub use no_source::NoSource;
 pub use objects::{ClusterObjects, ListError, ObjectLister, ResourceSource};
 pub use relist::RelistTimes;
 pub use resource::{FeedError, ResourceFeed};
+pub use steering::{Steering, SteeringOptions, SteeringUrlError};
 
 #[cfg(test)]
 mod tests;

@@ -126,7 +126,7 @@ impl ScrapeMetrics {
     }
 }
 
-/// Upstream's: those of requests, and the resolution with what lies around it. A resolution is at least 10 s, the last of them.
+/// Upstream's: those of requests, and the resolution with what lies around it. A resolution up to 10 s, the last of them, adds none.
 fn tick_buckets(resolution: Duration) -> Vec<f64> {
     let (last, resolution) = (10.0, resolution.as_secs_f64());
     let mut buckets = REQUEST_BUCKETS.to_vec();

@@ -9,7 +9,9 @@ use anyhow::Context;
 use clap::{ArgAction, Args, ValueEnum};
 use http::{ClientOptions, TlsOptions};
 use metrics_server::AdapterConfig;
-use metrics_server::adapter::{DiscoveryConfig, FallbackOptions, QueryLimits, RelistTimes};
+use metrics_server::adapter::{
+    DiscoveryConfig, FallbackOptions, NoSource, QueryLimits, RelistTimes, SteeringOptions,
+};
 
 use crate::go_values::{go_bool, positive_go_duration};
 
@@ -17,6 +19,9 @@ use crate::go_values::{go_bool, positive_go_duration};
 const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// How often the other adapter may be asked which metrics it has.
 const FALLBACK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for each replica of the controller. Cluster controllers give up on a metric after 30 s.
+const STEERING_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Custom and external metrics")]
@@ -148,6 +153,33 @@ pub(crate) struct AdapterFlags {
         env = "SEXTANT_DEFAULT_RULES"
     )]
     pub(crate) default_rules: bool,
+    /// Serve PromQL expressions that namespaces bring along as external metrics: in ConfigMaps with the label
+    /// autoscaling.sextant.dev/expressions: "true", each key a metric. They see series of their namespace alone
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        value_parser = go_bool,
+        action = ArgAction::Set,
+        requires = "prometheus_url",
+        env = "SEXTANT_EXPRESSIONS"
+    )]
+    pub(crate) expressions: bool,
+    /// Controller that knows the replica counts of steered autoscalers, http://host:port; the counts are served as the external
+    /// metric sextant-replicas. Its replicas, if it has several, separated by commas
+    #[arg(long, value_name = "URL", value_delimiter = ',', env = "SEXTANT_HPA_CONTROLLER_URL")]
+    pub(crate) hpa_controller_url: Vec<String>,
+    /// Authority of the controller's certificate; the system's, if not given
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "hpa_controller_url",
+        env = "SEXTANT_HPA_CONTROLLER_CA_FILE"
+    )]
+    pub(crate) hpa_controller_ca_file: Option<PathBuf>,
     /// Another adapter that is asked about metrics that are not known here: https://host:port
     #[arg(long, value_name = "URL", requires = "prometheus_url", env = "SEXTANT_FALLBACK_API")]
     pub(crate) fallback_api: Option<String>,
@@ -211,7 +243,20 @@ fn header(text: &str) -> Result<(String, String), &'static str> {
 
 /// How the flags say that custom and external metrics are answered, if they are.
 pub(super) fn config(flags: &AdapterFlags) -> anyhow::Result<Option<AdapterConfig>> {
-    let Some(url) = &flags.prometheus_url else { return Ok(None) };
+    let steering = steering(flags)?;
+    let Some(url) = &flags.prometheus_url else {
+        return Ok(steering.map(|steering| AdapterConfig {
+            discovery: DiscoveryConfig::default(),
+            source: Arc::new(NoSource),
+            source_name: String::new(),
+            default_rules: None,
+            fallback: None,
+            expressions: false,
+            steering: Some(steering),
+            queries: QueryLimits::default(),
+            relist: RelistTimes::default(),
+        }));
+    };
     let discovery = match &flags.rules {
         Some(path) => DiscoveryConfig::load(path)?,
         None => DiscoveryConfig::default(),
@@ -238,9 +283,20 @@ pub(super) fn config(flags: &AdapterFlags) -> anyhow::Result<Option<AdapterConfi
         source_name: String::from(prometheus.url()),
         default_rules: flags.default_rules.then_some(prometheus as _),
         fallback: fallback(flags)?,
+        expressions: flags.expressions,
+        steering,
         queries: QueryLimits::default(),
         relist: RelistTimes { interval, max_age: flags.metrics_max_age.unwrap_or(interval) },
     }))
+}
+
+fn steering(flags: &AdapterFlags) -> anyhow::Result<Option<SteeringOptions>> {
+    let urls = flags.hpa_controller_url.clone();
+    if urls.is_empty() {
+        return Ok(None);
+    }
+    let http = client(flags.hpa_controller_ca_file.as_ref(), (&None, &None))?;
+    Ok(Some(SteeringOptions { urls, http, timeout: STEERING_TIMEOUT }))
 }
 
 fn fallback(flags: &AdapterFlags) -> anyhow::Result<Option<FallbackOptions>> {

@@ -23,7 +23,7 @@ pub(crate) struct MetricsServerFlags {
         env = "SEXTANT_KUBECONFIG"
     )]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// How often each node is asked, at least 10s
+    /// How often each node is asked, at least 1s; less than 10s is of use where kubelets measure that often
     #[arg(
         long,
         value_name = "DURATION",

@@ -1,6 +1,6 @@
 //! Upstream's flags that have nothing to act on here: accepted, so that existing manifests start, and warned about when given.
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use crate::ignored_flags::{self, Ignored, IgnoredTable};
 
 /// Why a flag has no effect.
 const AUDIT: &str = "audit logs are not written";
@@ -12,7 +12,7 @@ const SHUTDOWN: &str = "open requests are drained for a fixed time";
 const FAIRNESS: &str = "requests are bounded by --max-requests-inflight alone";
 
 /// Name, whether it is a boolean, and why it has no effect.
-pub(super) const IGNORED: &[(&str, bool, &str)] = &[
+const IGNORED: &[Ignored] = &[
     ("advertise-address", false, "nothing advertises an address"),
     ("cors-allowed-origins", false, "no other site's pages may read the API"),
     (
@@ -86,49 +86,13 @@ pub(super) const IGNORED: &[(&str, bool, &str)] = &[
     ("vmodule", false, LOGS),
 ];
 
-/// The flags that were given without effect.
+/// Upstream's flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct IgnoredFlags(Vec<usize>);
+pub(crate) struct Table;
 
-impl IgnoredFlags {
-    #[cfg(test)]
-    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.0.iter().map(|at| IGNORED[*at].0)
-    }
-
-    /// One warning per flag that was given.
-    pub(crate) fn warn(&self) {
-        for (name, _, reason) in self.0.iter().map(|at| IGNORED[*at]) {
-            tracing::warn!(flag = format!("--{name}"), reason, "flag has no effect");
-        }
-    }
+impl IgnoredTable for Table {
+    const FLAGS: &'static [Ignored] = IGNORED;
 }
 
-impl Args for IgnoredFlags {
-    fn augment_args(command: Command) -> Command {
-        command.args(IGNORED.iter().map(|(name, boolean, reason)| {
-            let arg =
-                Arg::new(*name).long(*name).hide(true).help(*reason).action(ArgAction::Append);
-            // As in Go, the value of a boolean follows an equals sign or is left out.
-            if *boolean { arg.num_args(0..=1).require_equals(true) } else { arg }
-        }))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for IgnoredFlags {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = |(at, (name, _, _)): (usize, &(&str, bool, &str))| {
-            matches.value_source(name).is_some().then_some(at)
-        };
-        Ok(Self(IGNORED.iter().enumerate().filter_map(given).collect()))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
+/// The flags that were given without effect.
+pub(crate) type IgnoredFlags = ignored_flags::IgnoredFlags<Table>;

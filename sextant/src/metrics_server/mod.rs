@@ -21,8 +21,8 @@ use metrics_server::{
 use model::SystemClock;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-pub(crate) use flags::MetricsServerFlags;
-use flags::{AuthenticationFlags, AuthorizationFlags, KlogFlags, KubeletFlags, LoggingFormat};
+use flags::{AuthenticationFlags, AuthorizationFlags, KubeletFlags, LoggingFormat};
+pub(crate) use flags::{KlogFlags, MetricsServerFlags};
 
 use crate::flags::{LogFlags, LogFormat, LogLevel};
 use crate::{logging, serve, signals};
@@ -39,7 +39,6 @@ pub(crate) fn run(flags: &MetricsServerFlags) -> anyhow::Result<()> {
         tracing::warn!(flag, reason, "flag has no effect");
     }
     raise_descriptor_limit();
-    use_small_pages();
     // Kubelets have a thread of their own and long lists others. What is left is little, and each worker keeps memory for itself.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -71,15 +70,8 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
-/// What is kept of a node is a few kilobytes that are replaced by others every cycle: in pages of 2 MiB, for which the allocator asks
-/// the kernel, a third of the memory was holes.
-pub(crate) fn use_small_pages() {
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!(%error, "huge pages stay as the system has them");
-    }
-}
-
-fn log_flags(flags: &KlogFlags) -> LogFlags {
+/// What klog's flags ask for.
+pub(crate) fn log_flags(flags: &KlogFlags) -> LogFlags {
     let level = if flags.verbosity >= DEBUG_VERBOSITY { LogLevel::Debug } else { LogLevel::Info };
     let format = flags.logging_format.map(|format| match format {
         LoggingFormat::Text => LogFormat::Text,
@@ -108,8 +100,10 @@ async fn config(flags: &MetricsServerFlags) -> anyhow::Result<Config> {
     })
 }
 
+/// The current context of the kubeconfig at `path`.
 pub(crate) async fn kubeconfig(path: &Path) -> anyhow::Result<kube::Config> {
-    let file = Kubeconfig::read_from(path)?;
+    // It shows its cause, too: with the chain of causes that would be there twice.
+    let file = Kubeconfig::read_from(path).map_err(|error| anyhow::anyhow!("{error}"))?;
     let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
     config.with_context(|| format!("{}", path.display()))
 }

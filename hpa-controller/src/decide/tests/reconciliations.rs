@@ -7,7 +7,7 @@ use super::{
     metric, object, of_pods, pod, recommendation, resource, rules, shared, utilization, value,
     values,
 };
-use crate::decide::{Action, Written, conclude, decide, differs, plan};
+use crate::decide::{Action, Written, conclude, decide, differs, keeping_one, plan};
 use crate::inputs::{Inputs, MetricAnswer, PodSet, Recommendation};
 use crate::sources::MetricRequest;
 
@@ -138,6 +138,59 @@ fn scaled_to_zero_is_said_only_where_it_can_be_undone() {
     // Without the gate nothing is said.
     let (_, conclusion) = concluded(&cpu_inputs(2, &[100, 100]));
     assert_eq!(condition(&conclusion, "ScaledToZero"), None);
+}
+
+#[test]
+fn without_the_gate_a_controller_keeps_one() {
+    for (annotations, behavior) in [(None, false), (None, true), (Some("paused-replicas"), false)] {
+        let mut given = inputs(2, vec![external(value("10"))], vec![Some(values(&[0]))]);
+        given.constants.gates.scale_to_zero = false;
+        given.spec.min_replicas = Some(0);
+        given.spec = keeping_one(given.constants.gates, &given.spec);
+        given.spec.behavior = behavior.then(Default::default);
+        if let Some(name) = annotations {
+            let annotation = (format!("{}{name}", crate::beyond::PREFIX), String::from("0"));
+            let (policy, wrong) = crate::beyond::parse(&[annotation].into());
+            given.beyond = crate::beyond::gather(&policy, &wrong, None, None, NOW);
+        }
+        let (decision, conclusion) = concluded(&given);
+        assert_eq!((decision.desired_replicas, decision.bounds.min_replicas), (1, 1));
+        assert_eq!(conclusion.action, Action::ScaleDown);
+    }
+}
+
+#[test]
+fn a_proposal_below_zero_is_one_of_nothing() {
+    let mut given = inputs(3, vec![external(average("10"))], vec![Some(values(&[-90_000]))]);
+    given.constants.gates.scale_to_zero = true;
+    given.spec.min_replicas = Some(0);
+    let (decision, conclusion) = concluded(&given);
+    assert_eq!(decision.proposed_replicas, Some(0));
+    assert_eq!(decision.proposed_by, "");
+    assert_eq!((decision.desired_replicas, decision.rescale), (0, true));
+    assert_eq!(conclusion.memory.recommendations.as_ref().unwrap().last().unwrap().replicas, 0);
+    assert_eq!(condition(&conclusion, "ScalingLimited"), is("False", "DesiredWithinRange"));
+}
+
+#[test]
+fn references_that_lead_nowhere_are_told_apart() {
+    let mut given = cpu_inputs(2, &[100, 100]);
+    let mut check = |version: &str, why: &str, error: &str, label: &str| {
+        given.spec.scale_target_ref.api_version = Some(version.to_owned());
+        given.scale = Err(why.to_owned());
+        let (_, conclusion) = concluded(&given);
+        assert_eq!(conclusion.error.as_deref(), Some(error));
+        assert_eq!(conclusion.error_label(), label);
+        assert_eq!(condition(&conclusion, "AbleToScale"), is("False", "FailedGetScale"));
+    };
+    let why = "unexpected GroupVersion string: a/b/c";
+    let error = format!("invalid API version in scale target reference: {why}");
+    check("a/b/c", why, &error, "spec");
+    let why = "no matches for kind \"Deployment\" in group \"app\"";
+    let error = format!("unable to determine resource for scale target reference: {why}");
+    check("app/v1", why, &error, "internal");
+    let error = "failed to query scale subresource for Deployment/shop/web: gone";
+    check("apps/v1", "gone", error, "internal");
 }
 
 #[test]

@@ -146,13 +146,22 @@ pub(super) async fn start(router: Router) -> String {
 
 impl World {
     pub(super) async fn new(config: &str, default_rules: bool, fallback: Option<Fallback>) -> Self {
+        Self::with(config, default_rules, |options| options.fallback = fallback).await
+    }
+
+    /// One whose options are changed before it is made.
+    pub(super) async fn with(
+        config: &str,
+        default_rules: bool,
+        change: impl FnOnce(&mut AdapterOptions),
+    ) -> Self {
         let prometheus = Arc::new(Prometheus::default());
         let routes = Router::new().fallback(Prometheus::answer);
         let url = start(routes.with_state(Arc::clone(&prometheus))).await;
         let client = Arc::new(Client::new(http::Client::default(), Options::new(&url)).unwrap());
         let clock = Arc::new(ManualClock::new(NOW_MS));
         let registry = Registry::new();
-        let options = AdapterOptions {
+        let mut options = AdapterOptions {
             config: DiscoveryConfig::parse(config, "test").unwrap(),
             source: Arc::clone(&client) as Arc<dyn Source>,
             objects: Arc::new(FewObjects),
@@ -161,10 +170,13 @@ impl World {
             queries: QueryLimits { keep: std::time::Duration::ZERO, ..QueryLimits::default() },
             relist: RelistTimes::default(),
             default_rules: default_rules.then_some(client as Arc<dyn Inventory>),
-            fallback,
+            fallback: None,
+            expressions: None,
+            steering: None,
             metrics: AdapterMetrics::new(&registry),
             source_name: url.clone(),
         };
+        change(&mut options);
         let adapter = Arc::new(Adapter::new(options).unwrap());
         let router = router(Arc::clone(&adapter));
         Self { prometheus, adapter, clock, url, registry, router }
@@ -184,6 +196,8 @@ impl World {
             relist: RelistTimes::default(),
             default_rules: None,
             fallback: None,
+            expressions: None,
+            steering: None,
             metrics: AdapterMetrics::new(&Registry::new()),
             source_name: String::from("nobody"),
         })

@@ -2,7 +2,9 @@
 
 mod custom;
 mod defaults;
+mod expressions;
 mod external;
 mod fake;
 mod fallback;
 mod resource;
+mod steering;
