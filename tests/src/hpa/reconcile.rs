@@ -226,6 +226,7 @@ impl Case {
                 recommendations: self.recommendations.as_deref().map(to_recommendations),
                 scale_up_events: to_events(&self.scale_up_events),
                 scale_down_events: to_events(&self.scale_down_events),
+                ..Memory::default()
             },
             beyond: Beyond::default(),
         })

@@ -150,8 +150,7 @@ fn fill(cluster: &Cluster, first_ms: i64) {
     cluster.add_pod(1, pod("team-b", "web-2", vec![container("main", 750, 128, 0)]));
     for (index, cores, gib) in [(0, 2, 8), (1, 1, 4), (2, 0, 0)] {
         cluster.kubelets.edit(index, |node| {
-            node.cpu =
-                CpuUse { since_ms: start_ms, before_ns: 0, nanocores: cores * 1000 * MILLICORE };
+            node.cpu = CpuUse::new(start_ms, cores * 1000 * MILLICORE);
             node.memory_bytes = gib * 1024 * MIB;
             node.swap_bytes = Some(gib * 64 * MIB);
             node.sampling = Sampling::At(first_ms);

@@ -11,6 +11,8 @@ mod custom;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod hpa;
+#[cfg(test)]
 mod identities;
 #[cfg(test)]
 mod kubelets;
@@ -20,3 +22,5 @@ mod outages;
 mod top;
 #[cfg(test)]
 mod versions;
+#[cfg(test)]
+mod workloads;

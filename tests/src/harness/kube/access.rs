@@ -150,7 +150,7 @@ impl Rule {
             });
         }
         has(&self.groups, &action.group)
-            && has(&self.resources, &action.resource)
+            && self.resources.iter().any(|resource| names(resource, &action.resource))
             && self.namespace.as_ref().is_none_or(|namespace| *namespace == action.namespace)
             && (self.names.is_empty() || has(&self.names, &action.name))
     }
@@ -158,6 +158,14 @@ impl Rule {
 
 fn owned(items: &[&str]) -> Vec<String> {
     items.iter().copied().map(String::from).collect()
+}
+
+/// Whether an entry of a rule, `pods`, `*` or `*/scale`, names a resource.
+fn names(entry: &str, resource: &str) -> bool {
+    match entry.strip_prefix('*') {
+        Some(subresource) => resource.ends_with(subresource),
+        None => entry == resource,
+    }
 }
 
 fn has(list: &[String], item: &str) -> bool {

@@ -40,6 +40,8 @@ pub struct ApiServerOptions {
     pub anonymous: bool,
     /// The port, on 127.0.0.1; 0 is any.
     pub port: u16,
+    /// How long each request waits before it is looked at, as for a network and etcd.
+    pub latency: Duration,
 }
 
 impl Default for ApiServerOptions {
@@ -49,6 +51,7 @@ impl Default for ApiServerOptions {
             availability_interval: Duration::from_secs(1),
             anonymous: true,
             port: 0,
+            latency: Duration::ZERO,
         }
     }
 }
@@ -116,6 +119,7 @@ impl ApiServer {
             log: Log::default(),
             proxy: proxy.clone(),
             anonymous: options.anonymous,
+            latency: options.latency,
             bookmark_interval: options.bookmark_interval,
             cut_watches: cut_watches.subscribe(),
             address,
@@ -238,14 +242,13 @@ impl ApiServer {
         objects.iter().map(|object| super::view::from_stored(&kind, object.value())).collect()
     }
 
-    /// Changes an object in place, its status too. Returns it as kept; `None` if it is not there.
+    /// Changes an object in place, its status too, at one moment. Returns it as kept; `None` if it is not there.
     ///
     /// # Panics
     /// If the path is of no kind.
     pub fn edit(&self, path: &str, edit: impl FnOnce(&mut Value)) -> Option<Value> {
-        let mut object = self.get(path)?;
-        edit(&mut object);
-        Some(self.put(object))
+        let (path, kind) = self.resolve(path);
+        self.api.objects.edit(&kind, &path, edit)
     }
 
     /// Deletes the object at a path, finalizers or not. Says whether it was there.
@@ -261,6 +264,11 @@ impl ApiServer {
             let Ok(_) = self.api.objects.store.change(&kind.collection, &key, change);
         }
         there
+    }
+
+    /// Wakes up whenever something in a collection changes, by path: `/api/v1/pods`.
+    pub(crate) fn changes(&self, path: &str) -> watch::Receiver<u64> {
+        self.api.objects.store.subscribe(&self.resolve(path).1.collection)
     }
 
     fn resolve(&self, path: &str) -> (ResourcePath, Arc<super::kinds::Kind>) {

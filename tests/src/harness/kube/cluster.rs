@@ -12,6 +12,7 @@ use super::kubelets::Kubelets;
 use super::node::{Behaviour, ContainerUse, CpuUse, NodeUse, PodUse, Sampling};
 use super::objects::rfc3339;
 use super::pki::Pki;
+use super::roles;
 
 /// How large a cluster is.
 #[derive(Clone, Debug)]
@@ -58,6 +59,9 @@ pub struct Cluster {
 /// The token of the service account `kube-system/metrics-server`.
 pub const METRICS_SERVER_TOKEN: &str = "token-of-metrics-server";
 
+/// The token of the service account `sextant/hpa-controller`.
+pub const HPA_CONTROLLER_TOKEN: &str = "token-of-hpa-controller";
+
 impl Cluster {
     /// Starts a cluster. Everything has run for an hour, at rates that follow from its place: see [`container_rate`].
     ///
@@ -70,9 +74,18 @@ impl Cluster {
         let pki = Arc::new(Pki::new());
         let access = Arc::new(Access::new());
         allow_metrics_server(&access);
+        allow_hpa_controller(&access);
         let nodes: Vec<_> = (0..options.nodes).map(|i| node(options, i, started_ms)).collect();
         let kubelets = Kubelets::start(nodes, options.kubelet_port, pki.clone(), access.clone());
         let api = ApiServer::with(&options.api_server, pki, access);
+        // That of our own manifests.
+        api.put(json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": { "name": "sextant" },
+            "spec": { "finalizers": ["kubernetes"] },
+            "status": { "phase": "Active" },
+        }));
         let cluster = Self { api, kubelets };
         for index in 0..options.nodes {
             cluster.put_node(index);
@@ -272,11 +285,11 @@ fn node(options: &ClusterOptions, index: usize, started_ms: i64) -> NodeUse {
         })
         .collect();
     let containers = || pods.iter().flat_map(|pod| &pod.containers);
-    let nanocores = containers().map(|container| container.cpu.nanocores).sum::<u64>();
+    let nanocores = containers().map(|container| container.cpu.nanocores()).sum::<u64>();
     NodeUse {
         name: node_name(index),
         // The node itself uses half a core and a GiB.
-        cpu: CpuUse { since_ms: started_ms, before_ns: 0, nanocores: nanocores + 500_000_000 },
+        cpu: CpuUse::new(started_ms, nanocores + 500_000_000),
         memory_bytes: containers().map(|container| container.memory_bytes).sum::<u64>() + (1 << 30),
         swap_bytes: None,
         pods,
@@ -308,4 +321,10 @@ fn allow_metrics_server(access: &Access) {
             .named(&["extension-apiserver-authentication"]),
     );
     access.put_token(METRICS_SERVER_TOKEN, user);
+}
+
+/// What our manifest allows its service account: an autoscaler that is told what it needs here is told so in a cluster.
+fn allow_hpa_controller(access: &Access) {
+    roles::allow_manifest(access, include_str!("../../../../deploy/hpa-controller.yaml"));
+    access.put_token(HPA_CONTROLLER_TOKEN, User::service_account("sextant", "hpa-controller"));
 }

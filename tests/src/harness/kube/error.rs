@@ -74,6 +74,17 @@ impl ApiError {
         Self::new(422, "Invalid", message).of_object(group, kind, name)
     }
 
+    /// Adds what is wrong, each as `path: problem`.
+    pub(crate) fn because(mut self, errors: &[String]) -> Self {
+        let causes = errors.iter().map(|error| {
+            let (field, message) = error.split_once(": ").unwrap_or(("", error));
+            json!({ "reason": "FieldValueInvalid", "field": field, "message": message })
+        });
+        let causes: Value = causes.collect();
+        self.details.get_or_insert_with(|| json!({}))["causes"] = causes;
+        self
+    }
+
     pub(crate) fn bad_request(why: impl Into<String>) -> Self {
         Self::new(400, "BadRequest", why)
     }

@@ -3,12 +3,18 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use super::access::User;
+use super::route::ResourcePath;
 
 /// Requests that are remembered.
 const RECORDS_MAX: usize = 200_000;
+
+/// Bytes of their bodies; the oldest requests are forgotten sooner than that there are more.
+const BODIES_BYTES_MAX: usize = 64 << 20;
 
 /// What happens to a request instead of, or before, its answer.
 #[derive(Clone, Debug)]
@@ -109,26 +115,57 @@ pub struct RequestRecord {
     pub accept: String,
     /// The status of the answer; 0 if there was none.
     pub status: u16,
+    /// What was sent.
+    pub body: Bytes,
+}
+
+impl RequestRecord {
+    /// What it was about: `deployments/scale`; the path, if that is of no resource.
+    #[must_use]
+    pub fn resource(&self) -> String {
+        match ResourcePath::parse(&self.path) {
+            Some(path) if !path.resource.is_empty() => path.qualified_resource(),
+            _ => self.path.clone(),
+        }
+    }
+
+    /// The replicas that it asked a scale subresource for; `None` if it was anything else, or changed nothing of that kind.
+    #[must_use]
+    pub fn written_replicas(&self) -> Option<i64> {
+        let writes = matches!(self.verb.as_str(), "update" | "patch");
+        let is_scale = ResourcePath::parse(&self.path)?.subresource == "scale";
+        let body: Value = serde_json::from_slice(&self.body).ok()?;
+        // Go leaves a zero out.
+        (writes && is_scale).then(|| body["spec"]["replicas"].as_i64().unwrap_or(0))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Records {
+    all: VecDeque<RequestRecord>,
+    bodies_bytes: usize,
 }
 
 /// The last requests.
 #[derive(Debug, Default)]
-pub(crate) struct Log(Mutex<VecDeque<RequestRecord>>);
+pub(crate) struct Log(Mutex<Records>);
 
 impl Log {
     pub(crate) fn push(&self, record: RequestRecord) {
         let mut records = self.0.lock();
-        if records.len() == RECORDS_MAX {
-            records.pop_front();
+        records.bodies_bytes += record.body.len();
+        records.all.push_back(record);
+        while records.all.len() > RECORDS_MAX || records.bodies_bytes > BODIES_BYTES_MAX {
+            let Some(oldest) = records.all.pop_front() else { break };
+            records.bodies_bytes -= oldest.body.len();
         }
-        records.push_back(record);
     }
 
     pub(crate) fn all(&self) -> Vec<RequestRecord> {
-        self.0.lock().iter().cloned().collect()
+        self.0.lock().all.iter().cloned().collect()
     }
 
     pub(crate) fn clear(&self) {
-        self.0.lock().clear();
+        *self.0.lock() = Records::default();
     }
 }

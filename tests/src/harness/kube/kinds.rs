@@ -81,7 +81,7 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
 
 /// Groups in the order in which they are listed; that of versions is from the preferred one on.
-const BUILT_IN: [Row; 39] = [
+const BUILT_IN: [Row; 40] = [
     Row("", "v1", "nodes", "Node", &["no"], CLUSTER_STATUS),
     Row("", "v1", "pods", "Pod", &["po"], STATUS),
     Row("", "v1", "namespaces", "Namespace", &["ns"], CLUSTER_STATUS),
@@ -121,6 +121,14 @@ const BUILT_IN: [Row; 39] = [
         &["hpa"],
         STATUS,
     ),
+    Row(
+        "autoscaling",
+        "v1",
+        "horizontalpodautoscalers",
+        "HorizontalPodAutoscaler",
+        &["hpa"],
+        STATUS,
+    ),
     Row("batch", "v1", "jobs", "Job", &[], STATUS),
     Row("batch", "v1", "cronjobs", "CronJob", &["cj"], STATUS),
     Row("networking.k8s.io", "v1", "ingresses", "Ingress", &["ing"], STATUS),
@@ -153,6 +161,7 @@ fn built_in(row: &Row) -> Kind {
     });
     // Events are one collection, whichever group they are written to.
     let stored_group = if group == "events.k8s.io" { "" } else { group };
+    let stored_version = if group == "autoscaling" { "v2" } else { version };
     Kind {
         group: String::from(group),
         version: String::from(version),
@@ -165,7 +174,7 @@ fn built_in(row: &Row) -> Kind {
         scale,
         create_only: traits.create_only,
         collection: (String::from(stored_group), String::from(resource)),
-        stored_version: api_version(stored_group, version),
+        stored_version: api_version(stored_group, stored_version),
     }
 }
 

@@ -2,23 +2,28 @@
 //!
 //! [`ApiServer`] keeps objects of any kind and answers as kube-apiserver does: versions and conflicts, lists in pages,
 //! watches with bookmarks, tables, subresources, reviews, discovery, and the aggregation layer. It runs no controllers:
-//! nothing happens to an object but what a client or the test does. [`Pki`] is its certificates, [`Access`] who may do
+//! nothing happens to an object but what a client or the test does, or [`Workloads`] do to their own. [`Pki`] is its certificates, [`Access`] who may do
 //! what; [`Fault`]s make requests fail, [`RequestRecord`]s tell what was asked.
 //!
 //! [`Kubelets`] serve `/metrics/resource` for any number of nodes; a [`Cluster`] is all of it. An
-//! [`ExtensionServer`] is something for the aggregation layer to find, a [`MetricsServer`] ours.
+//! [`ExtensionServer`] is something for the aggregation layer to find, a [`MetricsServer`] ours; an [`HpaController`] is our
+//! autoscaler.
 //!
-//! Server-side apply is not there, nor protobuf but for reviews: who sends them is refused as by a server without them.
+//! Server-side apply is not there, nor protobuf but for reviews and simple autoscalers: who sends them is refused as by a server without them.
 
 mod access;
 mod aggregation;
 mod api_server;
+mod autoscaler;
 mod availability;
 mod cluster;
+mod daemon;
 mod discovery;
 mod error;
 mod extension;
 mod faults;
+mod fleet;
+mod hpa_controller;
 mod https;
 mod kinds;
 mod kubeconfig;
@@ -35,6 +40,7 @@ mod pki;
 mod protobuf;
 mod requests;
 mod reviews;
+mod roles;
 mod route;
 mod scale;
 mod selector;
@@ -43,15 +49,19 @@ mod table;
 mod tls;
 mod view;
 mod watch;
+mod workloads;
 
 pub use access::{Access, Action, Rule, User};
 pub use api_server::{ApiServer, ApiServerOptions, PROXY_NAME};
+pub use autoscaler::cpu_autoscaler;
 pub use cluster::{
-    Cluster, ClusterOptions, METRICS_SERVER_TOKEN, container_memory, container_rate, node_name,
-    pod_name,
+    Cluster, ClusterOptions, HPA_CONTROLLER_TOKEN, METRICS_SERVER_TOKEN, container_memory,
+    container_rate, node_name, pod_name,
 };
 pub use extension::{ExtensionServer, Reply, Seen};
 pub use faults::{Effect, Fault, RequestRecord};
+pub use fleet::{Fleet, FleetOptions};
+pub use hpa_controller::HpaController;
 pub use https::HttpsRequest;
 pub use kubeconfig::{Credentials, write_kubeconfig};
 pub use kubectl::{Kubectl, Ran, Running};
@@ -59,3 +69,4 @@ pub use kubelets::Kubelets;
 pub use metrics_server::MetricsServer;
 pub use node::{Behaviour, ContainerUse, CpuUse, NodeUse, PodUse, Sampling};
 pub use pki::{Authority, Identity, Pki, Subject};
+pub use workloads::{Load, Replicas, Workload, Workloads};

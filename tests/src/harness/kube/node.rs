@@ -7,29 +7,68 @@ use std::time::Duration;
 
 use model::{FloatFormat, write_float};
 
-/// CPU time that grows at a rate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CpuUse {
-    /// Since when the rate holds, in milliseconds since the epoch.
-    pub since_ms: i64,
+/// Rates that a [`CpuUse`] remembers: a sample may be told of after the rate has changed again.
+const RATES_MAX: usize = 32;
+
+/// A rate of CPU time from some moment on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rate {
+    /// Since when it holds, in milliseconds since the epoch.
+    since_ms: i64,
     /// CPU time used before, in nanoseconds.
-    pub before_ns: u64,
+    before_ns: u64,
     /// CPU nanoseconds per second: a billion is a core.
-    pub nanocores: u64,
+    nanocores: u64,
 }
 
-impl CpuUse {
-    /// The CPU time used up to `at_ms`, in nanoseconds.
-    #[must_use]
-    pub fn at(&self, at_ms: i64) -> u64 {
+impl Rate {
+    fn at(&self, at_ms: i64) -> u64 {
         let elapsed_ms = u64::try_from(at_ms - self.since_ms).unwrap_or(0);
         let since = u128::from(elapsed_ms) * u128::from(self.nanocores) / 1000;
         self.before_ns + u64::try_from(since).unwrap_or(u64::MAX / 2)
     }
+}
 
-    /// Goes on from `at_ms` at another rate.
+/// CPU time that grows at rates, one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuUse {
+    /// Oldest first; never empty.
+    rates: Vec<Rate>,
+}
+
+impl CpuUse {
+    /// CPU time that grows by `nanocores` nanoseconds a second from `since_ms` (milliseconds since the epoch) on.
+    #[must_use]
+    pub fn new(since_ms: i64, nanocores: u64) -> Self {
+        Self { rates: vec![Rate { since_ms, before_ns: 0, nanocores }] }
+    }
+
+    /// As if `before_ns` nanoseconds had been used before.
+    #[must_use]
+    pub fn after(mut self, before_ns: u64) -> Self {
+        self.rates.iter_mut().for_each(|rate| rate.before_ns += before_ns);
+        self
+    }
+
+    /// The CPU time used up to `at_ms`, in nanoseconds.
+    #[must_use]
+    pub fn at(&self, at_ms: i64) -> u64 {
+        let rate = self.rates.iter().rfind(|rate| rate.since_ms <= at_ms);
+        rate.or(self.rates.first()).map_or(0, |rate| rate.at(at_ms))
+    }
+
+    /// The rate now.
+    #[must_use]
+    pub fn nanocores(&self) -> u64 {
+        self.rates.last().map_or(0, |rate| rate.nanocores)
+    }
+
+    /// Goes on from `at_ms` at another rate. Times go forward only.
     pub fn change(&mut self, at_ms: i64, nanocores: u64) {
-        *self = Self { since_ms: at_ms, before_ns: self.at(at_ms), nanocores };
+        if self.rates.len() == RATES_MAX {
+            self.rates.remove(0);
+        }
+        self.rates.push(Rate { since_ms: at_ms, before_ns: self.at(at_ms), nanocores });
     }
 }
 
@@ -55,7 +94,7 @@ impl ContainerUse {
         Self {
             name: String::from(name),
             start_ms: Some(start_ms),
-            cpu: CpuUse { since_ms: start_ms, before_ns: 0, nanocores },
+            cpu: CpuUse::new(start_ms, nanocores),
             memory_bytes,
             swap_bytes: None,
         }
@@ -64,7 +103,7 @@ impl ContainerUse {
     /// Starts anew: CPU time counts from zero.
     pub fn restart(&mut self, at_ms: i64) {
         self.start_ms = Some(at_ms);
-        self.cpu = CpuUse { since_ms: at_ms, before_ns: 0, nanocores: self.cpu.nanocores };
+        self.cpu = CpuUse::new(at_ms, self.cpu.nanocores());
     }
 }
 
@@ -355,11 +394,7 @@ mod tests {
         proxy.swap_bytes = Some(8);
         let node = NodeUse {
             name: String::from("n"),
-            cpu: CpuUse {
-                since_ms: 1_700_000_000_000,
-                before_ns: 5_000_000_000,
-                nanocores: 500_000_000,
-            },
+            cpu: CpuUse::new(1_700_000_000_000, 500_000_000).after(5_000_000_000),
             memory_bytes: 123_456_789,
             swap_bytes: Some(16),
             pods: vec![PodUse {
@@ -412,11 +447,12 @@ resource_scrape_error 0
 
     #[test]
     fn rates_change_without_a_jump() {
-        let mut cpu = CpuUse { since_ms: 1000, before_ns: 0, nanocores: 2_000_000_000 };
+        let mut cpu = CpuUse::new(1000, 2_000_000_000);
         assert_eq!(cpu.at(2000), 2_000_000_000);
         cpu.change(2000, 500_000_000);
         assert_eq!(cpu.at(2000), 2_000_000_000);
         assert_eq!(cpu.at(4000), 3_000_000_000);
-        assert_eq!(cpu.at(0), 2_000_000_000, "never less than before");
+        assert_eq!(cpu.at(1500), 1_000_000_000, "samples of before stay as they were");
+        assert_eq!(cpu.at(0), 0, "nothing was used before the start");
     }
 }

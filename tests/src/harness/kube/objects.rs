@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::{Clock, SystemClock};
 use serde_json::{Map, Value, json};
 
+use super::autoscaler;
 use super::error::{ApiError, ApiResult};
 use super::kinds::{Kind, Kinds};
 use super::patch;
@@ -132,6 +133,7 @@ impl Objects {
             object.as_object_mut().map(|fields| fields.remove("status"));
         }
         self.set_defaults(kind, &mut object);
+        check_content(kind, &object)?;
         let key = (path.namespace.clone(), name);
         let exists = || ApiError::already_exists(&kind.group, &kind.resource, &key.1);
         if query.get("dryRun").is_some() {
@@ -191,6 +193,26 @@ impl Objects {
             Ok::<_, ApiError>(Some(Some(object)))
         });
         self.after_change(kind, put.expect("putting is never refused"))
+    }
+
+    /// Changes an object in place as [`put`](Self::put) would, with nothing in between; `None` if it is not there.
+    pub(crate) fn edit(
+        &self,
+        kind: &Kind,
+        path: &ResourcePath,
+        edit: impl FnOnce(&mut Value),
+    ) -> Option<Value> {
+        let key = (path.namespace.clone(), path.name.clone());
+        let edited = self.store.change(&kind.collection, &key, |old, version| {
+            let old = old.ok_or(())?.value();
+            let mut object = view::from_stored(kind, old.clone());
+            edit(&mut object);
+            let mut object = view::to_stored(kind, object);
+            inherit(&old, &mut object);
+            set_version(&mut object, version);
+            Ok::<_, ()>(Some(Some(object)))
+        });
+        edited.ok().map(|edited| self.after_change(kind, edited))
     }
 
     /// Replaces an object, or its status, by what a client sends.
@@ -257,6 +279,9 @@ impl Objects {
             let old = old.ok_or_else(|| not_found(kind, path))?.value();
             let new = merged(kind, part, &old, new(&old)?)?;
             let Some(mut new) = new else { return Ok(None) };
+            if part == Part::Main {
+                check_content(kind, &new)?;
+            }
             if dry_run {
                 tried = Some(new);
                 return Ok(None);
@@ -461,6 +486,21 @@ fn check_type(kind: &Kind, object: &Value) -> ApiResult<()> {
         )));
     }
     if object.is_object() { Ok(()) } else { Err(ApiError::bad_request("not an object")) }
+}
+
+/// What a real server refuses of objects whose content matters here.
+fn check_content(kind: &Kind, object: &Value) -> ApiResult<()> {
+    if !autoscaler::is_kind(kind) {
+        return Ok(());
+    }
+    let errors = autoscaler::validate(object);
+    let why = match errors.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        several => format!("[{}]", several.join(", ")),
+    };
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    Err(ApiError::invalid(&kind.group, &kind.kind, name, &why).because(&errors))
 }
 
 fn check_namespace(metadata: &mut Map<String, Value>, namespace: &str) -> ApiResult<()> {

@@ -1,9 +1,11 @@
-//! Reviews in Kubernetes' protobuf, as Go clients send them; answers are JSON, which they take too.
+//! Reviews and autoscalers in Kubernetes' protobuf, as Go clients send them; answers are JSON, which they take too.
 //!
 //! Other kinds are refused in this encoding: the server keeps JSON.
 
 use prost::Message;
 use serde_json::{Value, json};
+
+use super::autoscaler;
 
 /// The media type.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
@@ -86,7 +88,7 @@ struct PathAttributes {
     verb: String,
 }
 
-/// The review as JSON; `None` if it is none, or damaged.
+/// The object as JSON; `None` if it is of another kind, or damaged.
 pub(crate) fn decode(body: &[u8]) -> Option<Value> {
     let unknown = Unknown::decode(body.strip_prefix(MAGIC)?).ok()?;
     let TypeMeta { api_version, kind } = unknown.type_meta?;
@@ -98,6 +100,12 @@ pub(crate) fn decode(body: &[u8]) -> Option<Value> {
         }
         "SubjectAccessReview" | "SelfSubjectAccessReview" | "LocalSubjectAccessReview" => {
             access(AccessReview::decode(raw).ok()?.spec.unwrap_or_default())
+        }
+        "HorizontalPodAutoscaler" => {
+            let mut object = autoscaler::protobuf::decode(&api_version, raw)?;
+            object["apiVersion"] = api_version.into();
+            object["kind"] = kind.into();
+            return Some(object);
         }
         _ => return None,
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, header};
@@ -48,6 +48,7 @@ pub(crate) struct Api {
     pub(crate) log: Log,
     pub(crate) proxy: Arc<Proxy>,
     pub(crate) anonymous: bool,
+    pub(crate) latency: Duration,
     pub(crate) bookmark_interval: Duration,
     pub(crate) cut_watches: watch::Receiver<u64>,
     pub(crate) address: SocketAddr,
@@ -100,10 +101,16 @@ impl Api {
         let (head, body) = request.into_parts();
         let asked = Asked::new(head);
         let user = self.authenticate(&asked, &connection);
+        if asked.action.verb != "watch" && !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
+        let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+        let body = body.map(Collected::to_bytes).map_err(|_| ApiError::too_large());
+        let sent = body.as_ref().ok().cloned().unwrap_or_default();
         let answer = match self.faults.hit(&asked.action.verb, asked.head.uri.path()) {
             Some(Effect::Close) => Err(Aborted),
             Some(Effect::Hang) => {
-                self.record(&asked, user.as_ref().ok(), 0);
+                self.record(&asked, user.as_ref().ok(), sent.clone(), 0);
                 std::future::pending().await
             }
             Some(Effect::Status(code)) => Ok(refusal(&ApiError::injected(code))),
@@ -117,11 +124,11 @@ impl Api {
             None => Ok(self.answer(&asked, user.clone(), body).await),
         };
         let status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
-        self.record(&asked, user.as_ref().ok(), status);
+        self.record(&asked, user.as_ref().ok(), sent, status);
         answer
     }
 
-    fn record(&self, asked: &Asked, user: Option<&User>, status: u16) {
+    fn record(&self, asked: &Asked, user: Option<&User>, body: Bytes, status: u16) {
         self.log.push(RequestRecord {
             at_ms: SystemClock.now(),
             verb: asked.action.verb.clone(),
@@ -131,6 +138,7 @@ impl Api {
             user_agent: String::from(asked.header(header::USER_AGENT)),
             accept: String::from(asked.header(header::ACCEPT)),
             status,
+            body,
         });
     }
 
@@ -178,14 +186,18 @@ impl Api {
         Ok(User::new(name, &groups))
     }
 
-    async fn answer(&self, asked: &Asked, user: ApiResult<User>, body: Incoming) -> Response<Body> {
+    async fn answer(
+        &self,
+        asked: &Asked,
+        user: ApiResult<User>,
+        body: ApiResult<Bytes>,
+    ) -> Response<Body> {
         let answer = async {
             let user = user?;
             if !self.access.allows(&user, &asked.action) {
                 return Err(forbidden(&user, &asked.action));
             }
-            let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
-            let body = body.map_err(|_| ApiError::too_large())?.to_bytes();
+            let body = body?;
             if let Some(backend) = self.backend(asked.head.uri.path()) {
                 return self.delegate(asked, &user, &backend, body).await;
             }

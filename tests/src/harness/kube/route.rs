@@ -46,6 +46,14 @@ impl ResourcePath {
         Some(path)
     }
 
+    /// The resource, with its subresource behind a slash.
+    pub(crate) fn qualified_resource(&self) -> String {
+        match self.subresource.as_str() {
+            "" => self.resource.clone(),
+            subresource => format!("{}/{subresource}", self.resource),
+        }
+    }
+
     /// The action for authorization.
     pub(crate) fn action(&self, method: &Method, query: &Query) -> Action {
         let mut name = self.name.clone();
@@ -64,14 +72,10 @@ impl ResourcePath {
                 if query.is_true("watch") { "watch" } else { "list" }
             }
         };
-        let resource = match self.subresource.as_str() {
-            "" => self.resource.clone(),
-            subresource => format!("{}/{subresource}", self.resource),
-        };
         Action {
             verb: String::from(verb),
             group: self.group.clone(),
-            resource,
+            resource: self.qualified_resource(),
             // A namespace is within itself.
             namespace: if self.group.is_empty() && self.resource == "namespaces" {
                 self.name.clone()

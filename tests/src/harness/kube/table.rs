@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::autoscaler::column;
 use super::kinds::Kind;
 
 /// How a column gets its cell from an object.
@@ -10,12 +11,16 @@ enum Cell {
     Age,
     /// A JSON pointer.
     Field(&'static str),
+    /// A JSON pointer to what is 0 if it is not there.
+    Number(&'static str),
     NodeStatus,
     NodeRoles,
     PodReady,
     PodRestarts,
     Ready,
     Available,
+    Reference,
+    Targets,
 }
 
 type Columns = &'static [(&'static str, &'static str, Cell)];
@@ -44,10 +49,11 @@ const DEPLOYMENT: Columns = &[
 ];
 const AUTOSCALER: Columns = &[
     ("Name", "string", Cell::Name),
-    ("Reference", "string", Cell::Field("/spec/scaleTargetRef/name")),
-    ("MinPods", "string", Cell::Field("/spec/minReplicas")),
-    ("MaxPods", "string", Cell::Field("/spec/maxReplicas")),
-    ("Replicas", "integer", Cell::Field("/status/currentReplicas")),
+    ("Reference", "string", Cell::Reference),
+    ("Targets", "string", Cell::Targets),
+    ("MinPods", "string", Cell::Number("/spec/minReplicas")),
+    ("MaxPods", "string", Cell::Number("/spec/maxReplicas")),
+    ("Replicas", "integer", Cell::Number("/status/currentReplicas")),
     ("Age", "string", Cell::Age),
 ];
 const API_SERVICE: Columns = &[
@@ -121,6 +127,7 @@ impl Cell {
             Self::Name => object["metadata"]["name"].clone(),
             Self::Age => age(object, now_ms).into(),
             Self::Field(pointer) => object.pointer(pointer).cloned().unwrap_or(Value::Null),
+            Self::Number(pointer) => object.pointer(pointer).cloned().unwrap_or_else(|| 0.into()),
             Self::NodeStatus => match condition(object, "Ready") {
                 Some("True") => "Ready".into(),
                 Some("False") => "NotReady".into(),
@@ -148,6 +155,8 @@ impl Cell {
                 Some(status) => status.into(),
                 None => "Unknown".into(),
             },
+            Self::Reference => column::reference(object).into(),
+            Self::Targets => column::targets(object).into(),
         }
     }
 }

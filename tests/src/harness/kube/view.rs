@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::autoscaler;
 use super::kinds::Kind;
 
 /// Fields of an event in `v1` and in `events.k8s.io/v1`.
@@ -30,6 +31,9 @@ pub(crate) fn from_stored(kind: &Kind, mut object: Value) -> Value {
             rename(&mut object, core, events);
         }
     }
+    if autoscaler::is_kind(kind) {
+        object = autoscaler::v1::from_v2(object);
+    }
     object["apiVersion"] = kind.api_version().into();
     object
 }
@@ -40,6 +44,12 @@ pub(crate) fn to_stored(kind: &Kind, mut object: Value) -> Value {
         for (core, events) in EVENT_FIELDS {
             rename(&mut object, events, core);
         }
+    }
+    if autoscaler::is_kind(kind) {
+        if !is_as_stored(kind) {
+            object = autoscaler::v1::to_v2(object);
+        }
+        autoscaler::set_defaults(&mut object);
     }
     object["apiVersion"] = kind.stored_version.as_str().into();
     object["kind"] = kind.kind.as_str().into();
