@@ -5,10 +5,12 @@
 
 mod append;
 mod blocks;
+mod cluster;
 mod compare;
 mod connection;
 mod engine;
 mod fleet;
+mod hpa;
 mod memory;
 mod metrics_server;
 mod peer;
@@ -59,6 +61,10 @@ enum Command {
     Queries(queries::Flags),
     /// Asking the kubelets of a cluster, and listing what they said
     MetricsServer(metrics_server::Flags),
+    /// One round of many autoscalers
+    Hpa(hpa::rounds::Flags),
+    /// From a step of the load to the replicas that it takes
+    HpaLatency(hpa::latency::Flags),
     /// Our store in a process of its own, for the others
     #[command(hide = true)]
     Engine(engine::Flags),
@@ -76,6 +82,8 @@ fn main() -> ExitCode {
         Command::Blocks(flags) => blocks::run(&flags),
         Command::Queries(flags) => queries::run(&flags),
         Command::MetricsServer(flags) => metrics_server::run(&flags),
+        Command::Hpa(flags) => hpa::rounds::run(&flags),
+        Command::HpaLatency(flags) => hpa::latency::run(&flags),
         Command::Engine(flags) => engine::run(&flags),
     };
     match result {

@@ -1,16 +1,16 @@
 //! `load metrics-server`: what it costs to ask the kubelets of a cluster, and to list what they said.
 //!
-//! The cluster is the tests' `fake_cluster`, a process of its own: an API server, and kubelets that serve over TLS what a kubelet serves.
+//! The cluster is the tests' `fake_cluster`: an API server, and kubelets that serve over TLS what a kubelet serves.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use http::{Client, ClientOptions, GetRequest, TlsOptions};
+use http::{Client, GetRequest};
 
+use crate::cluster::Cluster;
 use crate::process::Server;
 
 /// `load metrics-server`
@@ -59,7 +59,13 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let folder = tempfile::tempdir()?;
-    let cluster = Cluster::start(flags, folder.path())?;
+    let size = [
+        format!("--nodes={}", flags.nodes),
+        format!("--pods={}", flags.pods),
+        format!("--containers={}", flags.containers),
+        format!("--namespaces={NAMESPACES}"),
+    ];
+    let cluster = Cluster::start(&flags.cluster, folder.path(), &size)?;
     writeln!(
         out,
         "{} nodes × {} pods × {} containers, every {} s\n\n\
@@ -73,7 +79,7 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     for (name, mut command, own_flags) in std::iter::once(("ours", ours, &own_flags[..]))
         .chain(upstream.map(|command| ("upstream", command, &[][..])))
     {
-        command.extend(cluster.flags(flags.resolution));
+        command.extend(cluster.metrics_server_flags(flags.resolution));
         command.extend_from_slice(own_flags);
         let dir = folder.path().join(name);
         std::fs::create_dir(&dir)?;
@@ -89,75 +95,6 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
     )?;
     lists.iter().try_for_each(|line| writeln!(out, "{line}"))?;
     Ok(())
-}
-
-/// The cluster's process; it ends with this.
-#[derive(Debug)]
-struct Cluster {
-    child: Child,
-    /// Kept open: the program ends when it cannot write.
-    _stdout: BufReader<ChildStdout>,
-    folder: PathBuf,
-}
-
-impl Cluster {
-    fn start(flags: &Flags, folder: &Path) -> anyhow::Result<Self> {
-        let folder = folder.join("cluster");
-        let mut child = Command::new(&flags.cluster)
-            .args(["--port=0", "--kubelet-port=0"])
-            .arg(format!("--nodes={}", flags.nodes))
-            .arg(format!("--pods={}", flags.pods))
-            .arg(format!("--containers={}", flags.containers))
-            .arg(format!("--namespaces={NAMESPACES}"))
-            .arg(format!("--folder={}", folder.display()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {}", flags.cluster))?;
-        let stdout = child.stdout.take().context("a pipe")?;
-        let mut cluster = Self { child, _stdout: BufReader::new(stdout), folder };
-        let mut line = String::new();
-        while !line.contains("kubeconfig of the service") {
-            line.clear();
-            ensure!(cluster._stdout.read_line(&mut line)? > 0, "the cluster has ended");
-        }
-        Ok(cluster)
-    }
-
-    /// What upstream's manifests give it, and how to trust this cluster.
-    fn flags(&self, resolution: u64) -> Vec<String> {
-        let file = |name: &str| self.folder.join(name).display().to_string();
-        vec![
-            format!("--kubeconfig={}", file("metrics-server.kubeconfig")),
-            format!("--authentication-kubeconfig={}", file("metrics-server.kubeconfig")),
-            format!("--authorization-kubeconfig={}", file("metrics-server.kubeconfig")),
-            format!("--kubelet-certificate-authority={}", file("kubelet-ca.crt")),
-            String::from("--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname"),
-            String::from("--kubelet-use-node-status-port"),
-            format!("--metric-resolution={resolution}s"),
-        ]
-    }
-
-    /// A client that is the cluster's admin.
-    fn admin(&self) -> anyhow::Result<Client> {
-        let read = |name: &str| {
-            let path = self.folder.join(name);
-            std::fs::read(&path).with_context(|| path.display().to_string())
-        };
-        let tls = TlsOptions {
-            identity_pem: Some((read("admin.crt")?, read("admin.key")?)),
-            insecure_skip_verify: true,
-            ..TlsOptions::default()
-        };
-        Ok(Client::new(ClientOptions { tls: Some(tls), ..ClientOptions::default() })?)
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// A metrics server being measured.
