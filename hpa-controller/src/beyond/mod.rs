@@ -1,6 +1,6 @@
 //! What goes beyond upstream: all of it opt-in, by annotations, and none of it needs a new kind of object.
 //!
-//! [`parse`] reads annotations into a [`Policy`]; [`gather`] adds what is known for it at the time, which makes a [`Beyond`]: an input of
+//! [`parse`] reads annotations into a [`Policy`]; [`gather()`] adds what is known for it at the time, which makes a [`Beyond`]: an input of
 //! the decision as any other. [`decide`](crate::decide::decide) then calls the hooks: [`Beyond::bounds`] first,
 //! [`Beyond::fallback`] where upstream gives up, [`Beyond::raise`] on the best proposal and [`Beyond::hold`] on the result. The hooks
 //! keep to these rules: bounds lie within the specification's, a fallback and a forecast never lower anything, a preview changes

@@ -1,7 +1,7 @@
 //! Tries autoscalers on the past, or on a load that is made up, before they are trusted.
 //!
 //! A [`Scenario`] is what happens: demand over time, requests, and how the pods of the target take it. It comes from a [`History`]
-//! ([`record`]) or from a [`Curve`]. [`run`] lets [`decide`](crate::decide::decide) decide on it every sync period, with pods and
+//! ([`record()`]) or from a [`Curve`]. [`run()`] lets [`decide`](crate::decide::decide) decide on it every sync period, with pods and
 //! answers made up to fit, as the live controller would; [`Report`] compares what came of it.
 //!
 //! What a replay cannot know, its [`Model`] assumes, and every output says so.

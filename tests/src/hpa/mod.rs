@@ -1,7 +1,7 @@
 //! Runs cases of the autoscaler that were recorded with upstream: JSON files, each an array of cases of one shape.
 //!
-//! A case tells ages instead of times; all happens at [`NOW`]. [`parts`] are cases of one step, [`reconcile`] are cases of a
-//! whole reconciliation, [`shapes`] is what both have in common.
+//! A case tells ages instead of times; all happens at `NOW`. `parts` are cases of one step, `reconcile` are cases of a
+//! whole reconciliation, `shapes` is what both have in common.
 
 mod parts;
 mod reconcile;

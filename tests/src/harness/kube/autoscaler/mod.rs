@@ -1,6 +1,6 @@
 //! HorizontalPodAutoscalers as kube-apiserver keeps them: `autoscaling/v2` with its defaults, after validation.
 //!
-//! [`v1`] is the same object in `autoscaling/v1`; [`column`] the metrics of `kubectl get`. Written from the API's documentation and not with
+//! [`v1`] is the same object in `autoscaling/v1`; [`mod@column`] the metrics of `kubectl get`. Written from the API's documentation and not with
 //! the controller's own types, so that the two can disagree.
 
 pub(crate) mod column;
