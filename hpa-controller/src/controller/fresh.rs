@@ -11,13 +11,15 @@ use kube::runtime::watcher::{self, watcher};
 use serde::Deserialize;
 use telemetry::IntCounter;
 
-use super::api_server::{ApiServer, Call};
+use super::api_server::{ApiError, ApiServer, Call};
 use super::queue::Queue;
 use super::watch::{Feed, POD_METRICS, PodMetricsObject, Pods, follow};
 use crate::state::HpaKey;
 
 /// How often a server that cannot be watched is asked whether it can.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// How often one that does not answer is, as one that is about to start.
+const ASK_SOON: Duration = Duration::from_secs(2);
 
 /// Follows samples without end.
 pub(super) async fn run(
@@ -28,13 +30,23 @@ pub(super) async fn run(
     errors: IntCounter,
 ) {
     let mut said = false;
-    while !can_be_watched(&api).await {
-        if !std::mem::replace(&mut said, true) {
-            tracing::warn!(
-                "metrics.k8s.io does not serve watches: autoscalers are evaluated once a sync period only"
-            );
-        }
-        tokio::time::sleep(ASK_AGAIN).await;
+    loop {
+        let wait = match can_be_watched(&api).await {
+            Ok(true) => break,
+            Ok(false) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(
+                        "metrics.k8s.io does not serve watches: autoscalers are evaluated once a sync period only"
+                    );
+                }
+                ASK_AGAIN
+            }
+            Err(error) => {
+                tracing::debug!(%error, "metrics.k8s.io does not say whether it serves watches");
+                ASK_SOON
+            }
+        };
+        tokio::time::sleep(wait).await;
     }
     let client = api.client().clone();
     let samples: Api<PodMetricsObject> = match &only {
@@ -58,13 +70,11 @@ struct ServedResource {
     verbs: Vec<String>,
 }
 
-async fn can_be_watched(api: &ApiServer) -> bool {
+async fn can_be_watched(api: &ApiServer) -> Result<bool, ApiError> {
     let path = format!("/apis/{}/{}", POD_METRICS.group, POD_METRICS.version);
-    let list: Result<ResourceList, _> = api.read(Call::get(path, POD_METRICS.group, "")).await;
-    list.is_ok_and(|list| {
-        let pods = list.resources.iter().find(|resource| resource.name == POD_METRICS.plural);
-        pods.is_some_and(|pods| pods.verbs.iter().any(|verb| verb == "watch"))
-    })
+    let list: ResourceList = api.read(Call::get(path, POD_METRICS.group, "")).await?;
+    let pods = list.resources.iter().find(|resource| resource.name == POD_METRICS.plural);
+    Ok(pods.is_some_and(|pods| pods.verbs.iter().any(|verb| verb == "watch")))
 }
 
 struct SampleFeed {
