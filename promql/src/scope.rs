@@ -53,7 +53,8 @@ mod tests {
         check("up{namespace=\"b\"}", "up{namespace=\"a\",namespace=\"b\"}");
         check(
             "{__name__=~\"u.*\"} or up",
-            "{namespace=\"a\",__name__=~\"u.*\"} or up{namespace=\"a\"}",
+            // Matchers are printed in the order of their text.
+            "{__name__=~\"u.*\",namespace=\"a\"} or up{namespace=\"a\"}",
         );
         check("rate(x[5m] offset 1h)", "rate(x{namespace=\"a\"}[5m] offset 1h)");
         check("-(a)", "-(a{namespace=\"a\"})");
