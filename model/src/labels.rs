@@ -9,6 +9,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use xxhash_rust::xxh64::xxh64;
@@ -68,33 +69,24 @@ impl Labels {
                 return Err(LabelsError::Duplicate(String::from(pair[0].0.as_ref())));
             }
         }
-        Ok(Self::pack(pairs.iter().map(|(n, v)| (n.as_ref(), v.as_ref()))))
+        let mut packer = LabelsPacker::default();
+        pairs.iter().for_each(|(name, value)| packer.push(name.as_ref(), value.as_ref()));
+        Ok(packer.take())
     }
 
     /// Builds a set from pairs that are sorted by name, each name once and no value empty; `None` if they are not.
     #[must_use]
-    pub fn from_sorted_pairs<'a>(
-        pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone,
-    ) -> Option<Self> {
+    pub fn from_sorted_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Self> {
+        let mut packer = LabelsPacker::default();
         let mut previous = None;
-        for (name, value) in pairs.clone() {
+        for (name, value) in pairs {
             if value.is_empty() || previous.is_some_and(|previous| previous >= name) {
                 return None;
             }
             previous = Some(name);
+            packer.push(name, value);
         }
-        Some(Self::pack(pairs))
-    }
-
-    /// Packs pairs that are already sorted, unique and non-empty.
-    fn pack<'a>(sorted: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
-        let bytes = sorted.clone().map(|(n, v)| n.len() + v.len() + 4).sum();
-        let mut packed = String::with_capacity(bytes);
-        for (name, value) in sorted {
-            push_prefixed(&mut packed, name);
-            push_prefixed(&mut packed, value);
-        }
-        if packed.is_empty() { Self::empty() } else { Self(Arc::from(packed)) }
+        Some(packer.take())
     }
 
     /// The value of label `name`.
@@ -183,6 +175,38 @@ impl Labels {
     #[must_use]
     pub fn packed_bytes(&self) -> usize {
         self.0.len()
+    }
+}
+
+/// Memory in which label sets are put together, one after the other.
+#[derive(Debug, Default)]
+pub struct LabelsPacker {
+    packed: String,
+    /// Where the name of the newest label lies.
+    newest: Range<usize>,
+}
+
+impl LabelsPacker {
+    /// Adds a label. Its name must be greater than those added since the last [`take`](Self::take), its value not empty: sets of which
+    /// that is not true are not equal to others with the same labels.
+    #[inline]
+    pub fn push(&mut self, name: &str, value: &str) {
+        debug_assert!(self.packed.is_empty() || self.packed[self.newest.clone()] < *name);
+        debug_assert!(!value.is_empty());
+        push_prefixed(&mut self.packed, name);
+        self.newest = self.packed.len() - name.len()..self.packed.len();
+        push_prefixed(&mut self.packed, value);
+    }
+
+    /// The set of the labels added, after which there is none.
+    #[must_use]
+    pub fn take(&mut self) -> Labels {
+        if self.packed.is_empty() {
+            return Labels::empty();
+        }
+        let labels = Labels(Arc::from(&*self.packed));
+        self.packed.clear();
+        labels
     }
 }
 
@@ -391,7 +415,9 @@ impl LabelsBuilder {
     pub fn build(&self) -> Labels {
         let mut pairs: Vec<_> = self.pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         pairs.sort_unstable();
-        Labels::pack(pairs.into_iter())
+        let mut packer = LabelsPacker::default();
+        pairs.into_iter().for_each(|(name, value)| packer.push(name, value));
+        packer.take()
     }
 }
 

@@ -32,7 +32,7 @@ pub use histogram::{
     InvalidBuckets, InvalidHistogram, Span, Trim, bucket_bound,
 };
 pub use labels::{
-    Label, Labels, LabelsBuilder, LabelsError, METRIC_NAME, is_legacy_label_name,
+    Label, Labels, LabelsBuilder, LabelsError, LabelsPacker, METRIC_NAME, is_legacy_label_name,
     is_legacy_metric_name,
 };
 pub use limits::{Budget, Cancellation, Charge, QueryContext};

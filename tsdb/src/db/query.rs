@@ -7,11 +7,13 @@ use model::{
     Charge, Columns, Labels, Matcher, Querier, QueryContext, QueryError, Queryable, Sample,
     Selection, SeriesOrder, SeriesRef, SeriesSet, Strings, TimeRange, Timestamp,
 };
+use parking_lot::Mutex;
 
 use super::{Blocks, Db, LeftOut};
 use crate::block::{Block, BlockSelection};
 use crate::head::select::HeadSeries;
 use crate::head::series_chunks::{Horizon, SeriesChunks};
+use crate::head::series_labels::LabelsReader;
 use crate::postings;
 use crate::rows::put_in_order;
 
@@ -110,6 +112,7 @@ impl Querier for View<'_> {
             blocks: Vec::new(),
             series: SelectedSeries::Merged(Vec::new()),
             charge,
+            spare: Spare::default(),
         };
         if head_alone && selection.order == SeriesOrder::Storage {
             let names = selection.projection;
@@ -289,6 +292,7 @@ struct Selected<'v> {
     blocks: Vec<(Arc<Block>, BlockSelection)>,
     series: SelectedSeries,
     charge: Charge,
+    spare: Spare,
 }
 
 /// Where the series of a selection are.
@@ -389,13 +393,15 @@ impl Selected<'_> {
     }
 
     fn head_labels(&self, series: HeadSeries, names: Option<&[String]>) -> Labels {
-        let head = self.view.db.head.read();
-        // A view keeps its series from leaving the head.
-        match (head.slot(series.series), names) {
-            (Some(slot), Some(names)) => head.labels.labels_named(slot, names),
-            (Some(slot), None) => head.labels.labels(slot),
-            (None, _) => Labels::empty(),
-        }
+        self.spare.with(|SpareMemory { labels: reader, .. }| {
+            let head = self.view.db.head.read();
+            // A view keeps its series from leaving the head.
+            match (head.slot(series.series), names) {
+                (Some(slot), Some(names)) => head.labels.labels_named(slot, names, reader),
+                (Some(slot), None) => head.labels.labels_with(slot, reader),
+                (None, _) => Labels::empty(),
+            }
+        })
     }
 
     fn read_head(
@@ -407,9 +413,30 @@ impl Selected<'_> {
     ) -> Result<(), QueryError> {
         let view = self.view;
         let horizon = Horizon { last_t: series.last_t, batch: view.batch, from: view.head_from };
-        let mut chunks = SeriesChunks::default();
-        view.db.head.read().collect(series.series, range, horizon, &mut chunks);
-        chunks.read(range, horizon, into, context)
+        self.spare.with(|SpareMemory { chunks, .. }| {
+            view.db.head.read().collect(series.series, range, horizon, chunks);
+            chunks.read(range, horizon, into, context)
+        })
+    }
+}
+
+/// What is used for one series of the head after the other.
+#[derive(Debug, Default)]
+struct SpareMemory {
+    chunks: SeriesChunks,
+    labels: LabelsReader,
+}
+
+/// Memory that no thread uses at the moment: as many pieces as there were threads at a time.
+#[derive(Debug, Default)]
+struct Spare(Mutex<Vec<SpareMemory>>);
+
+impl Spare {
+    fn with<T>(&self, f: impl FnOnce(&mut SpareMemory) -> T) -> T {
+        let mut memory = self.0.lock().pop().unwrap_or_default();
+        let result = f(&mut memory);
+        self.0.lock().push(memory);
+        result
     }
 }
 

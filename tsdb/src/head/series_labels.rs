@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 
-use model::Labels;
+use model::{Labels, LabelsPacker};
 
 use super::hash_index::HashIndex;
 use super::lean::LeanPush;
@@ -24,6 +24,20 @@ pub(crate) struct SeriesLabels {
     /// Slots by the hash of their pair ids.
     by_labels: HashIndex,
     hasher: foldhash::fast::RandomState,
+    /// How often symbols and pairs were numbered anew.
+    numbering: u64,
+}
+
+/// Puts together labels of series of one selection, and remembers what it can for the next.
+#[derive(Debug, Default)]
+pub(crate) struct LabelsReader {
+    packer: LabelsPacker,
+    /// The symbols of the wanted names, and in which numbering.
+    wanted: Vec<u32>,
+    numbering: Option<u64>,
+    /// The pairs of the last labels that were put together of wanted names; series of one container follow each other.
+    ids: Vec<u32>,
+    last: Option<Labels>,
 }
 
 impl SeriesLabels {
@@ -82,17 +96,47 @@ impl SeriesLabels {
     }
 
     pub(crate) fn labels(&self, slot: u32) -> Labels {
-        Labels::from_sorted_pairs(self.pairs_of(slot)).unwrap_or_else(|| {
-            Labels::from_pairs(self.pairs_of(slot))
-                .expect("names are distinct since the series was added")
-        })
+        self.labels_with(slot, &mut LabelsReader::default())
     }
 
-    /// Those labels of a series that have one of these names.
-    pub(crate) fn labels_named(&self, slot: u32, names: &[String]) -> Labels {
-        let wanted = |(name, _): &(&str, &str)| names.iter().any(|one| one == name);
-        Labels::from_sorted_pairs(self.pairs_of(slot).filter(wanted))
-            .unwrap_or_else(|| self.labels(slot))
+    /// [`labels`](Self::labels) for many series.
+    pub(crate) fn labels_with(&self, slot: u32, reader: &mut LabelsReader) -> Labels {
+        self.put_together(self.pair_ids(slot), &mut reader.packer)
+    }
+
+    /// Those labels of a series that have one of these names, always the same for one reader.
+    pub(crate) fn labels_named(
+        &self,
+        slot: u32,
+        names: &[String],
+        reader: &mut LabelsReader,
+    ) -> Labels {
+        if reader.numbering != Some(self.numbering) {
+            reader.numbering = Some(self.numbering);
+            reader.wanted.clear();
+            reader.wanted.extend(names.iter().filter_map(|name| self.symbols.find(name)));
+            reader.last = None;
+        }
+        let wanted = |id: &u32| reader.wanted.contains(&self.pairs.get(*id).name);
+        let ids = self.pair_ids(slot).iter().copied().filter(wanted);
+        if let Some(last) = &reader.last
+            && ids.clone().eq(reader.ids.iter().copied())
+        {
+            return last.clone();
+        }
+        let ids: Vec<u32> = ids.collect();
+        let labels = self.put_together(&ids, &mut reader.packer);
+        reader.ids = ids;
+        reader.last = Some(labels.clone());
+        labels
+    }
+
+    fn put_together(&self, ids: &[u32], packer: &mut LabelsPacker) -> Labels {
+        for &id in ids {
+            let (name, value) = self.pair(id);
+            packer.push(name, value);
+        }
+        packer.take()
     }
 
     /// The pairs with label `name`.
@@ -107,7 +151,11 @@ impl SeriesLabels {
         bytes: &mut Bytes<'_>,
     ) -> Result<Self, DecodeError> {
         let symbols = Symbols::restore(symbols, bytes)?;
-        let pairs = Pairs::restore(pairs, symbols.len(), bytes)?;
+        let count = pairs;
+        let pairs = Pairs::restore(count, symbols.len(), bytes)?;
+        if (0..count).any(|id| symbols.get(pairs.get(id).value).is_empty()) {
+            return Err(DecodeError::Invalid("label value is empty"));
+        }
         Ok(Self { symbols, pairs, ..Self::default() })
     }
 
@@ -176,7 +224,7 @@ impl SeriesLabels {
 
     /// The tables with nothing but the series in `slots`, renumbered in this order.
     pub(crate) fn rebuilt(&self, slots: &[u32]) -> Self {
-        let mut rebuilt = Self::default();
+        let mut rebuilt = Self { numbering: self.numbering + 1, ..Self::default() };
         for &slot in slots {
             rebuilt.add(self.pairs_of(slot)).expect("a part of what fits fits");
         }
@@ -188,6 +236,44 @@ impl SeriesLabels {
 mod tests {
     use super::*;
     use crate::bytes::put_str;
+
+    #[test]
+    fn readers_put_together_what_is_wanted_through_renumbering() {
+        let mut labels = SeriesLabels::default();
+        let sets = [
+            [("__name__", "m"), ("job", "a"), ("pod", "p0")],
+            [("__name__", "n"), ("job", "a"), ("pod", "p0")],
+            [("__name__", "n"), ("job", "b"), ("pod", "p0")],
+        ];
+        for set in sets {
+            labels.add(set.into_iter()).unwrap();
+        }
+        let names = ["job", "pod", "zone"].map(String::from);
+        let mut reader = LabelsReader::default();
+        let wanted = |set: [(&str, &str); 3]| Labels::from_pairs(set.into_iter().skip(1)).unwrap();
+        let whole = |set: [(&str, &str); 3]| Labels::from_pairs(set).unwrap();
+        let mut check = |labels: &SeriesLabels, slots: &[u32], sets: &[[(&str, &str); 3]]| {
+            for (&slot, &set) in slots.iter().zip(sets) {
+                assert_eq!(labels.labels_named(slot, &names, &mut reader), wanted(set));
+                assert_eq!(labels.labels(slot), whole(set));
+            }
+        };
+        check(&labels, &[0, 1, 2, 1, 0], &[sets[0], sets[1], sets[2], sets[1], sets[0]]);
+        // Symbols and pairs have other numbers from here on.
+        let labels = labels.rebuilt(&[2, 1]);
+        check(&labels, &[0, 1, 0], &[sets[2], sets[1], sets[2]]);
+        let labels = labels.rebuilt(&[1]);
+        check(&labels, &[0], &[sets[1]]);
+    }
+
+    #[test]
+    fn tables_without_values_are_not_restored() {
+        let mut tables = vec![];
+        put_str(&mut tables, "a");
+        put_str(&mut tables, "");
+        tables.extend([0_u32, 1].iter().flat_map(|symbol| symbol.to_be_bytes()));
+        assert!(SeriesLabels::restore_tables(2, 1, &mut Bytes::new(&tables)).is_err());
+    }
 
     #[test]
     fn restored_series_have_ascending_names() {

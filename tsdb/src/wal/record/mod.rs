@@ -394,6 +394,9 @@ fn read_pairs<'b>(
         }
     }
     pairs.sort_unstable();
+    if pairs.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return Err(DecodeError::Invalid("label name is not unique"));
+    }
     Ok(())
 }
 
