@@ -8,10 +8,10 @@ use clap::Args;
 use hpa_controller::explain::Explanation;
 use hpa_controller::{ApiMetrics, ApiServer, Collected, Constants, Memory, collect};
 use kube::Client;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde::Deserialize;
 
 use super::explain::Wanted;
+use crate::kubeconfig;
 
 /// Requests to the metrics APIs a second, and at once: those of a person who waits.
 const QPS: f64 = 50.0;
@@ -33,29 +33,14 @@ pub(super) struct ClusterFlags {
     context: Option<String>,
 }
 
-impl ClusterFlags {
-    /// The cluster, and the namespace of the context.
-    async fn config(&self) -> anyhow::Result<kube::Config> {
-        let options =
-            KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        Ok(match &self.kubeconfig {
-            Some(path) => {
-                let file = Kubeconfig::read_from(path)?;
-                kube::Config::from_custom_kubeconfig(file, &options).await?
-            }
-            None if self.context.is_some() => kube::Config::from_kubeconfig(&options).await?,
-            None => kube::Config::infer().await?,
-        })
-    }
-}
-
 /// What a decision is made from right now. Only reads.
 pub(super) async fn inputs(
     flags: &ClusterFlags,
     wanted: &Wanted,
     constants: &Constants,
 ) -> anyhow::Result<Collected> {
-    let config = flags.config().await?;
+    let config =
+        kubeconfig::for_person(flags.kubeconfig.as_deref(), flags.context.as_deref()).await?;
     let namespace = wanted.namespace().unwrap_or(&config.default_namespace).to_owned();
     let client = Client::try_from(config).context("cannot use this configuration")?;
     let metrics = ApiMetrics::new(ApiServer::new(client.clone(), QPS, BURST));
