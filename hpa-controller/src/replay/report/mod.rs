@@ -16,9 +16,10 @@ pub use table::table;
 
 use super::extras::Extras;
 use super::figures::{Figures, Reproduction};
-use super::run::Trace;
+use super::run::{Forecasts, Trace};
 use super::scenario::{Found, Model, Scenario, Signal};
 use super::{Grid, Subject, instant};
+use crate::beyond;
 
 /// What all autoscalers of a report were tried on.
 #[derive(Clone, Debug)]
@@ -61,7 +62,8 @@ impl Outcome {
     #[must_use]
     pub fn new(setting: &Setting, subject: &Subject, scenario: Scenario, trace: Trace) -> Self {
         let mut notes = scenario.notes.clone();
-        notes.extend(Extras::of(subject).notes());
+        notes.extend(Extras::of(subject, &scenario).notes());
+        notes.extend(forecast_note(subject, &trace));
         let flap_window_ms = i64::try_from(setting.flap_window.as_millis()).unwrap_or(i64::MAX);
         let figures = Figures::of_trace(&trace, &scenario, flap_window_ms);
         let recorded = scenario.recorded.as_ref().map(|recorded| {
@@ -104,6 +106,27 @@ impl Outcome {
     fn same_target(&self, other: &Self) -> bool {
         self.namespace == other.namespace && self.target == other.target
     }
+}
+
+/// What forecasts did, if annotations ask for them.
+fn forecast_note(subject: &Subject, trace: &Trace) -> Option<String> {
+    let policy = beyond::parse(&subject.annotations).0.forecast?;
+    let Forecasts { made, raised, failed } = &trace.forecasts;
+    let all = trace.after.len();
+    let mut note = match (*made, policy.apply) {
+        (0, _) if failed.is_empty() => return None,
+        (0, _) => String::from("no forecast could be made"),
+        (made, true) => format!(
+            "forecasts were made for {made} of {all} decisions and raised what metrics proposed in {raised}"
+        ),
+        (made, false) => format!(
+            "forecasts were made for {made} of {all} decisions as a preview, which changes nothing; they would have raised what metrics proposed in {raised}"
+        ),
+    };
+    if let Some((why, times)) = failed.first() {
+        note.push_str(&format!("; {times} times there was none: {why}"));
+    }
+    Some(note)
 }
 
 /// Autoscalers side by side.

@@ -1,5 +1,7 @@
 //! Replays that can be followed by hand.
 
+mod forecasts;
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -68,6 +70,7 @@ fn scenario(subject: &Subject, demand: &[f64], per_pod: bool, shared: bool) -> S
             .collect(),
         replicas: 2,
         recorded: None,
+        forecast: None,
         found: Vec::new(),
         notes: Vec::new(),
     }
