@@ -20,13 +20,14 @@ mod metrics;
 pub mod replay;
 mod selector;
 mod sources;
+mod span;
 pub mod spec;
 pub mod state;
 pub mod steer;
 
 pub use controller::{
-    ApiError, ApiMetrics, ApiServer, CollectError, Collected, Config, ConfigError, React, RunError,
-    StatePlaces, collect, run,
+    ApiError, ApiMetrics, ApiServer, CollectError, CollectOptions, Collected, Config, ConfigError,
+    React, RunError, StateMaps, StatePlaces, collect, run,
 };
 pub use decision::{
     BoundsCheck, ConditionChange, Decision, EventNote, EventType, Limit, LimitReason,

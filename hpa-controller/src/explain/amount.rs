@@ -17,6 +17,11 @@ pub(super) fn amount(resource: &str, milli: i64) -> String {
     format!("{}{unit}", digits(value, 1))
 }
 
+/// So many of something, in the singular or the plural.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A ratio, to the thousandth.
 pub(super) fn ratio(value: f64) -> String {
     if value > 1e6 { String::from("more than a million") } else { digits(value, 3) }

@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Write};
 
-use super::amount::{amount, duration, ratio};
+use super::amount::{amount, counted, duration, ratio};
 use super::{Explanation, MetricExplanation};
 use crate::decision::{LimitReason, PodAccount, Proposal, RateLimit, Stabilization, TargetKind};
 use crate::inputs::Recommendation;
@@ -337,10 +337,6 @@ fn named(items: impl ExactSizeIterator<Item = String>) -> String {
 
 fn replicas(count: i32) -> String {
     counted(usize::try_from(count).unwrap_or_default(), "replica")
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A heading and a line each, if there are any.

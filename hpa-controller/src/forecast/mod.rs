@@ -142,6 +142,26 @@ fn lifetime(fit: &Fit) -> i64 {
     fit.step_ms().max(REFIT_MS)
 }
 
+/// What a fit that is made right now says, for one who asks once and can wait.
+///
+/// # Errors
+/// Why there is no forecast.
+pub async fn now(
+    history: &dyn History,
+    namespace: &str,
+    policy: &ForecastPolicy,
+    now: Timestamp,
+) -> Result<ForecastReading, String> {
+    let fit = in_time(fit(history, namespace, policy, now)).await?;
+    ForecastReading::of(&fit, policy, now)
+}
+
+/// A fit, unless history takes too long.
+async fn in_time(fit: impl Future<Output = Result<Fit, String>>) -> Result<Fit, String> {
+    let late = |_| Err(format!("no history within {} s", HISTORY_TIMEOUT.as_secs()));
+    tokio::time::timeout(HISTORY_TIMEOUT, fit).await.unwrap_or_else(late)
+}
+
 /// Forecasts of all autoscalers that ask for one.
 pub struct Forecaster {
     history: Arc<dyn History>,
@@ -208,11 +228,7 @@ impl Forecaster {
     async fn refit(&self, key: Key, policy: ForecastPolicy) {
         // The semaphore is never closed: without a permit it goes on either way.
         let _permit = self.permits.acquire().await.ok();
-        let asked = fit(&*self.history, &key.namespace, &policy, self.clock.now());
-        let fitted = match tokio::time::timeout(HISTORY_TIMEOUT, asked).await {
-            Ok(fitted) => fitted,
-            Err(_) => Err(format!("no history within {} s", HISTORY_TIMEOUT.as_secs())),
-        };
+        let fitted = in_time(fit(&*self.history, &key.namespace, &policy, self.clock.now())).await;
         let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(&key) else { return };
         entry.running = false;

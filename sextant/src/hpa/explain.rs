@@ -8,13 +8,13 @@ use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use hpa_controller::decide::{Written, conclude, decide};
 use hpa_controller::explain::objects::{Autoscaler, Objects, TEXT_BYTES_MAX};
-use hpa_controller::explain::{Explanation, MEMORY_UNKNOWN, document};
+use hpa_controller::explain::{Explanation, document};
 use hpa_controller::state::Logged;
 use hpa_controller::{Constants, Inputs};
 use model::{Clock, SystemClock, Timestamp};
 
 use super::SettingsFlags;
-use super::live::{self, ClusterFlags};
+use super::live::{self, ClusterFlags, KnownFlags};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -27,9 +27,6 @@ Examples:
   kubectl get -n shop hpa,deployments,pods,podmetrics.metrics.k8s.io -o yaml > shop.yaml
   sextant hpa explain -f shop.yaml
       Decide on what was saved.";
-
-/// Samples older than this are worth a word.
-const STALE_MS: i64 = 300_000;
 
 /// `sextant hpa explain`
 #[derive(Debug, Args)]
@@ -53,6 +50,8 @@ pub(super) struct ExplainFlags {
     settings: SettingsFlags,
     #[command(flatten)]
     cluster: ClusterFlags,
+    #[command(flatten)]
+    known: KnownFlags,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -145,9 +144,10 @@ fn live(flags: &ExplainFlags, wanted: &Wanted) -> anyhow::Result<Explanation> {
             return live::of_controller(url, wanted).await;
         }
         let constants = flags.settings.constants();
-        let collected = live::inputs(&flags.cluster, wanted, &constants).await?;
+        let mut collected =
+            live::collected(&flags.cluster, &flags.known, wanted, &constants).await?;
         let mut explanation = explain(&collected.inputs, SystemClock.now());
-        explanation.notes.push(String::from(MEMORY_UNKNOWN));
+        explanation.notes.append(&mut collected.notes);
         Ok(explanation)
     })
 }
@@ -193,14 +193,8 @@ fn explain_saved(
     is_present: bool,
 ) -> Explanation {
     let (inputs, mut notes) = objects.inputs(autoscaler, constants, now);
-    let newest = objects.newest_sample();
-    let age = newest.map(|newest| now.saturating_sub(newest)).filter(|age| *age > STALE_MS);
-    if let (Some(age), Some(newest), true) = (age, newest, is_present) {
-        let newest = jiff::Timestamp::from_millisecond(newest).unwrap_or_default();
-        let age = jiff::SignedDuration::from_secs(age / 1000);
-        notes.push(format!(
-            "decided as of the present time, {age:#} after the newest sample; --now={newest} decides as of then"
-        ));
+    if is_present {
+        notes.extend(objects.stale(now));
     }
     let mut explanation = explain(&inputs, now);
     explanation.invalid = autoscaler.invalid(&constants.gates);

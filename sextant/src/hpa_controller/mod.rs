@@ -22,7 +22,7 @@ use crate::{kubeconfig, logging, serve, signals};
 
 /// The Lease, unless told otherwise.
 const LEASE_NAMESPACE: &str = "kube-system";
-const LEASE_NAME: &str = "sextant-hpa-controller";
+pub(crate) const LEASE_NAME: &str = "sextant-hpa-controller";
 /// Threads of the runtime: one decides while the other writes decisions down.
 const WORKERS: usize = 2;
 /// Files of decisions with fewer bytes would hold next to nothing.

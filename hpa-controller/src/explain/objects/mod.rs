@@ -6,6 +6,7 @@
 mod answers;
 mod inputs;
 mod kinds;
+mod owned;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 use self::kinds::{CustomValue, ExternalValue, Keyed, PodSaved, ScaleObject, UsageSaved, Workload};
 use crate::inputs::Gates;
+use crate::span::span;
 use crate::spec::{self, ReadError, set_defaults, validate};
 use crate::state::Logged;
 
@@ -25,6 +27,8 @@ use crate::state::Logged;
 pub const TEXT_BYTES_MAX: usize = 256 << 20;
 /// Most objects of all files together.
 const OBJECTS_MAX: usize = 500_000;
+/// Samples older than this are worth a word.
+const STALE_MS: i64 = 300_000;
 /// YAML as deep as this; what the API server takes is far from it.
 const DEPTH_MAX: usize = 64;
 /// Scalars, maps and lists of one file: half a million objects have fewer, and a bomb of aliases more.
@@ -148,12 +152,26 @@ impl Objects {
     }
 
     /// When the newest sample of any metric was taken, in milliseconds since the epoch.
-    #[must_use]
-    pub fn newest_sample(&self) -> Option<Timestamp> {
+    fn newest_sample(&self) -> Option<Timestamp> {
         let usages = self.usages.iter().flat_map(BTreeMap::values).map(|usage| usage.timestamp);
         let custom = self.custom.iter().flatten().flatten().map(|value| value.timestamp);
         let external = self.external.iter().flatten().flatten().map(|value| value.timestamp);
         usages.chain(custom).chain(external).max()
+    }
+
+    /// What is to be noted about a decision at `now`, the present time, if all samples are old: pods that were starting then run for long by
+    /// now.
+    #[must_use]
+    pub fn stale(&self, now: Timestamp) -> Option<String> {
+        let newest = self.newest_sample()?;
+        let age = now.saturating_sub(newest);
+        (age > STALE_MS).then(|| {
+            let newest = super::document::rfc3339(newest);
+            let age = span(age);
+            format!(
+                "decided as of the present time, {age} after the newest sample; --now={newest} decides as of then"
+            )
+        })
     }
 
     fn document(&mut self, place: Place, mut document: Value) -> Result<(), ObjectsError> {

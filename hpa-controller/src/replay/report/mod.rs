@@ -20,6 +20,7 @@ use super::run::{Forecasts, Trace};
 use super::scenario::{Found, Model, Scenario, Signal};
 use super::{Grid, Subject, instant};
 use crate::beyond;
+use crate::span::span;
 
 /// What all autoscalers of a report were tried on.
 #[derive(Clone, Debug)]
@@ -189,26 +190,6 @@ impl Report {
     }
 }
 
-/// A length of time for people: its two largest units.
-fn span(ms: i64) -> String {
-    let ms = ms.unsigned_abs();
-    if ms < 1000 {
-        return format!("{ms}ms");
-    }
-    let seconds = ms / 1000;
-    let units = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
-    let first = units.iter().position(|(_, unit)| seconds >= *unit).unwrap_or(units.len() - 1);
-    let mut left = seconds;
-    let mut text = String::new();
-    for (name, unit) in units.iter().skip(first).take(2) {
-        if left / unit > 0 {
-            text.push_str(&format!("{}{name}", left / unit));
-        }
-        left %= unit;
-    }
-    text
-}
-
 /// A time within the report: from the start if it is made up.
 fn moment(setting: &Setting, at: Timestamp) -> String {
     if setting.simulated {
@@ -234,21 +215,6 @@ fn changes(values: impl Iterator<Item = f64>) -> Vec<(usize, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spans_have_two_units() {
-        for (ms, text) in [
-            (0, "0ms"),
-            (999, "999ms"),
-            (15_000, "15s"),
-            (90_000, "1m30s"),
-            (3_600_000, "1h"),
-            (604_800_000, "7d"),
-            (90_061_000, "1d1h"),
-        ] {
-            assert_eq!(span(ms), text);
-        }
-    }
 
     #[test]
     fn changes_begin_with_the_first_value() {

@@ -580,7 +580,9 @@ fn the_table_has_a_column_for_each() {
     assert_eq!(row("replicas, most"), ["2", "18", "8"]);
     assert_eq!(row("bounds"), ["-", "1", "to", "100", "1", "to", "8"]);
     assert_eq!(row("flaps"), ["0", "0", "0"]);
-    assert!(text.starts_with("Replay of 29m45s from 2026-01-01T00:00:00Z to 2026-01-01T00:29:45Z"));
+    assert!(
+        text.starts_with("Replay of 29m 45s from 2026-01-01T00:00:00Z to 2026-01-01T00:29:45Z")
+    );
     assert!(text.contains("shared evenly by the replicas of the replay that have started"));
 }
 
