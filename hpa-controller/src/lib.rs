@@ -20,10 +20,10 @@ mod metrics;
 pub mod replay;
 mod selector;
 mod sources;
-mod span;
 pub mod spec;
 pub mod state;
 pub mod steer;
+mod words;
 
 pub use controller::{
     ApiError, ApiMetrics, ApiServer, CollectError, CollectOptions, Collected, Config, ConfigError,

@@ -10,9 +10,8 @@ mod document;
 pub mod objects;
 mod story;
 
-use self::amount::counted;
 use crate::beyond::Policy;
-use crate::span::span;
+use crate::words::{counted, span};
 
 /// What is to be noted about a decision for an autoscaler that another controller is steered by.
 pub(crate) const STEERED: &str = "the autoscaler is steered: decided from the specification in its annotation; the count is published, and the cluster's own controller writes it. A count that it has not taken over yet is not known here";
@@ -36,10 +35,9 @@ pub fn memory_unknown(policy: &Policy) -> Vec<String> {
         ));
     }
     if let Some(budget) = &policy.flap_budget {
-        let turns = usize::try_from(budget.turns).unwrap_or(usize::MAX);
         notes.push(format!(
             "how often replicas have turned is not known: the flap budget ({} within {}) is taken to be unused",
-            counted(turns, "turn"),
+            counted(budget.turns, "turn"),
             span(budget.window_ms)
         ));
     }

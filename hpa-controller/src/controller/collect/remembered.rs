@@ -10,8 +10,8 @@ use super::CollectOptions;
 use super::lists::{Of, list};
 use crate::controller::api_server::{ApiError, ApiServer, segment};
 use crate::inputs::Memory;
-use crate::span::span;
 use crate::state::{self, HpaKey, StateOptions};
+use crate::words::span;
 
 /// `ConfigMap`s that are looked at: those of four controllers.
 const MAPS_MAX: usize = 64;

@@ -19,9 +19,9 @@ use serde_json::Value;
 
 use self::kinds::{CustomValue, ExternalValue, Keyed, PodSaved, ScaleObject, UsageSaved, Workload};
 use crate::inputs::Gates;
-use crate::span::span;
 use crate::spec::{self, ReadError, set_defaults, validate};
 use crate::state::Logged;
+use crate::words::span;
 
 /// Longest text that is read.
 pub const TEXT_BYTES_MAX: usize = 256 << 20;

@@ -20,7 +20,7 @@ use super::run::{Forecasts, Trace};
 use super::scenario::{Found, Model, Scenario, Signal};
 use super::{Grid, Subject, instant};
 use crate::beyond;
-use crate::span::span;
+use crate::words::span;
 
 /// What all autoscalers of a report were tried on.
 #[derive(Clone, Debug)]

@@ -104,14 +104,14 @@ Deployment web asks for 3 replicas and has 3; 2 to 10 are allowed.
 Its selector app=web matches 3 pods.
 
 Metrics
-  1. cpu resource utilization (percentage of request): 90% of what is requested (450m a pod), the target is 60%
-     ratio 1.5 (outside the tolerated 0.9 to 1.1)
+  1. cpu resource utilization: 90% of what is requested (450m a pod), the target is 60%
+     ratio to the target: 1.5, outside the tolerated 0.9 to 1.1
      5 replicas: the ratio times 3 ready pods, rounded up
 
 Stabilization: no recommendation of the last 5m speaks against 5.
-Limits: 5 is within them (rates go to 6).
+Limits: 5 is within the bounds and the rates, which allow up to 6.
 
-=> Deployment web is scaled from 3 to 5: cpu resource utilization (percentage of request) above target.
+=> Deployment web is scaled from 3 to 5: cpu resource utilization above target.
 
 Conditions
   AbleToScale     True   SucceededRescale    the HPA controller was able to update the target scale to 5
@@ -192,6 +192,185 @@ fn what_annotations_ask_for_is_told() {
     assert!(text.contains("  Warning  InvalidAnnotation"), "{text}");
 }
 
+/// One pod is one pod, and the notation of Go is not for people. 12.5 of 5 are 2.5, times one ready pod.
+#[test]
+fn the_singular_and_selectors_are_told_as_people_say_them() {
+    let one = DEPLOYMENT.replace("replicas: 3", "replicas: 1");
+    let pods = pods();
+    let pod = pods.split("---").find(|pod| pod.contains("web-1")).unwrap();
+    let autoscaler =
+        AUTOSCALER.split_once("  metrics:").unwrap().0.replace("minReplicas: 2", "minReplicas: 1");
+    let selector = "{matchLabels: {queue: a}, matchExpressions: [{key: zone, operator: Exists}]}";
+    let external = format!(
+        "{autoscaler}  metrics:\n  - type: External\n    external:\n      metric: {{name: depth, selector: {selector}}}\n      target: {{type: Value, value: 5}}\n"
+    );
+    let depth = json!({"kind": "ExternalMetricValueList", "apiVersion": "external.metrics.k8s.io/v1beta1", "items": [
+        {"metricName": "depth", "metricLabels": {"queue": "a"}, "timestamp": "2026-11-26T19:59:00Z", "value": "12500m"}]});
+    check(
+        &told(&[&external, &one, pod, &depth.to_string()]),
+        &[
+            "Deployment web asks for 1 replica and has 1; 1 to 10 are allowed.",
+            "Its selector app=web matches 1 pod.",
+            "  1. external metric depth{queue=a,zone}: 12.5, the target is 5",
+            "     3 replicas: the ratio times 1 ready pod, rounded up",
+            "=> Deployment web is scaled from 1 to 3: external metric depth{queue=a,zone} above target.",
+        ],
+    );
+    let more = autoscaler.replace("minReplicas: 1", "minReplicas: 2");
+    check(
+        &told(&[&more, &one, pod]),
+        &[
+            "1 replica is fewer than the lower bound 2: no metric is asked.",
+            "=> Deployment web is scaled from 1 to 2: Current number of replicas below Spec.MinReplicas.",
+        ],
+    );
+}
+
+/// 10% of 60% for 3 pods ask for 1, below the lower bound. 4 was recommended a minute ago; without it 100% in 15 s allow to go to nothing.
+#[test]
+fn earlier_recommendations_and_the_way_down_are_told() {
+    let objects = objects(&[AUTOSCALER, DEPLOYMENT, &pods(), &usage("50m")]);
+    let mut inputs = only(&objects).0;
+    let recommendation = crate::inputs::Recommendation { replicas: 3, at: NOW - 90_000 };
+    inputs.memory.recommendations = Some(vec![recommendation]);
+    let held = "Stabilization: 3 instead of 1, the highest recommendation of the last 5m, made 1m 30s ago.";
+    check(&explain(&inputs).to_string(), &[held, "Limits: none applies."]);
+
+    let behavior = "  behavior:\n    scaleDown: {stabilizationWindowSeconds: 0}\n";
+    let text = told(&[&format!("{AUTOSCALER}{behavior}"), DEPLOYMENT, &pods(), &usage("50m")]);
+    check(
+        &text,
+        &[
+            "Policy: 100% in 15s allows down to 0; the period began with 3 (nothing has changed since).",
+            "Limits: 2 instead of 1: the lower bound is 2.",
+        ],
+    );
+    // Without behavior nothing limits how fast replicas go.
+    inputs.memory.recommendations = Some(Vec::new());
+    inputs.spec.min_replicas = Some(1);
+    check(&explain(&inputs).to_string(), &["Limits: 1 is within the bounds."]);
+}
+
+/// Files that are a year old, decided as of now.
+#[test]
+fn old_samples_are_told_in_days() {
+    let objects = objects(&[AUTOSCALER, DEPLOYMENT, &pods(), &usage("450m")]);
+    // The sample is of ten seconds before.
+    let sample = NOW - 10_000;
+    assert_eq!(objects.stale(sample + 300_000), None);
+    let later = sample + (328 * 24 + 22) * 3_600_000 + 2_730_000;
+    let expected = "decided as of the present time, 328d 22h after the newest sample; --now=2026-11-26T19:59:50Z decides as of then";
+    assert_eq!(objects.stale(later).as_deref(), Some(expected));
+}
+
+/// Pods of the target by owner: those of its ReplicaSet, and none of a Job or of another Deployment's, whose labels are the same. 90% of
+/// 60% for two pods ask for 3.
+#[test]
+fn pods_are_selected_by_owner_where_the_files_have_owners() {
+    let metadata = "metadata: {name: web, namespace: shop";
+    let owned = format!("{metadata}, annotations: {{autoscaling.sextant.dev/pods: owned}}");
+    let autoscaler = AUTOSCALER.replace(metadata, &owned);
+    let pods_of = |owners: [&str; 3]| -> String {
+        let mut text = pods();
+        for (pod, owner) in ["web-1", "web-2", "web-3"].iter().zip(owners) {
+            let from = format!("{{name: {pod}, namespace: shop");
+            let owner = format!("{from}, ownerReferences: [{{{owner}, controller: true}}]");
+            text = text.replace(&from, &owner);
+        }
+        text
+    };
+    let set = |name: &str, uid: &str, deployment: &str| {
+        json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name, "namespace": "shop", "uid": uid,
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment, "uid": format!("of-{deployment}"), "controller": true}]},
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}}})
+        .to_string()
+    };
+    let deployment = DEPLOYMENT.replace("namespace: shop}", "namespace: shop, uid: of-web}");
+    let ours = "apiVersion: apps/v1, kind: ReplicaSet, name: web-1, uid: r1";
+    let job = "apiVersion: batch/v1, kind: Job, name: load, uid: j";
+    let names = |inputs: &Inputs| match &inputs.pods {
+        PodSet::Matched(pods) => pods.iter().map(|pod| pod.name.to_string()).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let sets = [set("web-1", "r1", "web"), set("api-1", "r2", "api")];
+    let files = |pods: &str, sets: &[String]| {
+        let mut files =
+            vec![autoscaler.clone(), deployment.clone(), usage("450m"), pods.to_owned()];
+        files.extend(sets.iter().cloned());
+        let files: Vec<_> = files.iter().map(String::as_str).collect();
+        only(&objects(&files))
+    };
+    let theirs = "apiVersion: apps/v1, kind: ReplicaSet, name: api-1, uid: r2";
+    for other in [job, theirs] {
+        let (inputs, notes) = files(&pods_of([ours, ours, other]), &sets);
+        assert_eq!(names(&inputs), ["web-1", "web-2"], "{other}");
+        let Some(MetricAnswer::Pods(readings)) = &inputs.metrics[0] else { panic!() };
+        assert_eq!(readings.len(), 2);
+        assert!(
+            !notes.iter().any(|note| note.contains("ReplicaSet") || note.contains("ownerRef")),
+            "{notes:?}"
+        );
+        let explanation = explain(&inputs);
+        assert_eq!(explanation.desired_replicas, 3);
+        let told = "Beyond upstream: pods that the selector matches and the target does not own, left out: 1 (web-3).";
+        check(&explanation.to_string(), &[told]);
+    }
+    // A ReplicaSet of this name that was replaced by another one.
+    let before = "apiVersion: apps/v1, kind: ReplicaSet, name: web-1, uid: r0";
+    let (inputs, notes) = files(&pods_of([ours, before, job]), &sets);
+    assert_eq!(names(&inputs), ["web-1", "web-2"]);
+    let unknown = "whose these ReplicaSets are is not in the files; their pods are taken for the target's: web-1";
+    assert!(notes.contains(&String::from(unknown)), "{notes:?}");
+    // What a person wrote has no uids.
+    let by_name = "apiVersion: apps/v1, kind: ReplicaSet, name: web-1";
+    let (inputs, _) = files(&pods_of([by_name, by_name, "kind: Job, name: load"]), &sets);
+    assert_eq!(names(&inputs), ["web-1", "web-2"]);
+    // Pods without any owners say nothing.
+    let (inputs, notes) = files(&pods(), &sets);
+    assert_eq!((names(&inputs).len(), &inputs.beyond.left_out), (3, &None));
+    let unknown =
+        "the pods in the files have no ownerReferences: all pods that the selector matches count";
+    assert!(notes.contains(&String::from(unknown)), "{notes:?}");
+}
+
+/// What only a controller remembers is said to be unknown where annotations go by it.
+#[test]
+fn a_memory_that_annotations_go_by_is_said_to_be_unknown() {
+    let notes_with = |annotations: &str| {
+        let metadata = "metadata: {name: web, namespace: shop";
+        let with = format!("{metadata}, annotations: {{{annotations}}}");
+        let autoscaler = AUTOSCALER.replace(metadata, &with);
+        only(&objects(&[&autoscaler, DEPLOYMENT, &pods(), &usage("450m")])).1
+    };
+    let plain = notes_with("a: b");
+    assert_eq!(plain.len(), 1, "{plain:?}");
+    let fallback = notes_with("autoscaling.sextant.dev/fallback: hold");
+    let expected = "how long metrics have been lost is not known, nor what they proposed last: a loss counts from now on, and the fallback comes 3m later";
+    assert_eq!((fallback.len(), fallback[1].as_str()), (2, expected));
+    let budget = notes_with("autoscaling.sextant.dev/flap-budget: \"1\"");
+    let expected = "how often replicas have turned is not known: the flap budget (1 turn within 1h) is taken to be unused";
+    assert_eq!((budget.len(), budget[1].as_str()), (2, expected));
+}
+
+#[test]
+fn a_steered_autoscaler_is_decided_from_its_annotation() {
+    let plain = spec::autoscaler(documents(AUTOSCALER).unwrap().remove(0)).unwrap();
+    let mut steered = serde_json::to_value(crate::steer::steered(&plain).unwrap()).unwrap();
+    let saved = |steered: &Value| {
+        let mut object = steered.clone();
+        object["apiVersion"] = json!("autoscaling/v2");
+        object["kind"] = json!("HorizontalPodAutoscaler");
+        only(&objects(&[&object.to_string(), DEPLOYMENT, &pods(), &usage("450m")]))
+    };
+    let (inputs, notes) = saved(&steered);
+    assert_eq!(explain(&inputs).desired_replicas, 5);
+    assert!(notes.iter().any(|note| note.starts_with("the autoscaler is steered: decided from")));
+    steered["metadata"]["annotations"][crate::steer::ANNOTATION] = json!("{");
+    let (_, notes) = saved(&steered);
+    let broken = "the autoscaler is steered, and the controller decides nothing, as metadata.annotations[autoscaling.sextant.dev/steered-spec]: ";
+    assert!(notes.iter().any(|note| note.starts_with(broken)), "{notes:?}");
+}
+
 /// 90% of 60% for 3 pods ask for 5; one pod a minute allows 4.
 #[test]
 fn policies_are_told() {
@@ -202,9 +381,9 @@ fn policies_are_told() {
         &text,
         &[
             "Stabilization: no recommendation of the last 5m speaks against 5.",
-            "Policy: 1 pod in 60 s: to 4 from 3 (0 added and 0 removed since).",
+            "Policy: 1 pod in 1m allows up to 4; the period began with 3 (nothing has changed since).",
             "Limits: 4 instead of 5: no policy goes further.",
-            "=> Deployment web is scaled from 3 to 4: cpu resource utilization (percentage of request) above target.",
+            "=> Deployment web is scaled from 3 to 4: cpu resource utilization above target.",
             "  ScalingLimited  True  ScaleUpLimit      the desired replica count is increasing faster than the maximum scale rate",
         ],
     );
@@ -225,7 +404,7 @@ fn bounds_are_told() {
     check(
         &told(&[AUTOSCALER, &many, &pods(), &usage("450m")]),
         &[
-            "12 are more than the upper bound 10: no metric is asked.",
+            "12 replicas are more than the upper bound 10: no metric is asked.",
             "=> Deployment web is scaled from 12 to 10: Current number of replicas above Spec.MaxReplicas.",
         ],
     );
@@ -253,7 +432,7 @@ fn pods_that_do_not_count_are_named_with_why() {
     check(
         &text,
         &[
-            "     1 of 3 pods count",
+            "     1 of 3 pods counts",
             "     not ready: web-1: its phase is Pending",
             "     without a value: web-3",
         ],
@@ -264,7 +443,7 @@ fn pods_that_do_not_count_are_named_with_why() {
         &[
             "     2 of 3 pods count",
             "     without a value: web-3",
-            "     ratio 1 (within the tolerated 0.9 to 1.1) with the values that speak against the change put in for them",
+            "     ratio with values for them that speak against the change: 1, within the tolerated 0.9 to 1.1",
             "     3 replicas: with missing and unready pods the ratio is within the tolerance",
         ],
     );
@@ -279,10 +458,10 @@ fn a_metric_that_fails_is_told_with_its_error() {
     check(
         &text,
         &[
-            "  2. external metric depth(nil): failed",
-            "The most that a metric asks for is 5: cpu resource utilization (percentage of request).",
+            "  2. external metric depth: failed",
+            "The most that a metric asks for is 5: cpu resource utilization.",
             "1 of 2 metrics failed, so that replicas may grow but not shrink.",
-            "=> Deployment web is scaled from 3 to 5: cpu resource utilization (percentage of request) above target.",
+            "=> Deployment web is scaled from 3 to 5: cpu resource utilization above target.",
         ],
     );
     assert!(

@@ -1,4 +1,10 @@
-//! Lengths of time for people.
+//! Numbers of things and lengths of time, as people say them.
+
+/// So many of something, in the singular or the plural.
+pub(crate) fn counted(count: impl Into<i64>, what: &str) -> String {
+    let count = count.into();
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
 
 /// A length of time by its two largest units, such as `328d 22h` or `1m 30s`; what is below is dropped. Its sign is, too.
 pub(crate) fn span(ms: i64) -> String {
@@ -23,6 +29,13 @@ pub(crate) fn span(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_singular() {
+        for (count, text) in [(0, "0 pods"), (1, "1 pod"), (2, "2 pods"), (-1, "-1 pods")] {
+            assert_eq!(counted(count, "pod"), text);
+        }
+    }
 
     #[test]
     fn spans_have_two_units() {
