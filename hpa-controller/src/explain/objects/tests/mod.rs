@@ -699,8 +699,19 @@ fn errors_name_file_document_and_field() {
         "a.yaml: document 1, items[0]: status.startTime: \"yesterday\" is not a time by RFC 3339";
     assert!(text.starts_with(expected), "{text}");
     assert_eq!(complaint("a: 1"), "a.yaml: document 1: kind: there is none");
-    assert!(complaint("a: [").starts_with("a.yaml: "));
-    assert!(complaint("{\"a\": ").starts_with("a.yaml: "));
+    assert!(complaint("a: [").starts_with("a.yaml: document 1: "));
+    assert!(complaint("{\"a\": ").starts_with("a.yaml: document 1: "));
+    assert!(complaint("{\"a\": 1} {\"b\" 2}").starts_with("a.yaml: document 2: "));
+    // Empty documents and comments do not count, as everywhere.
+    for broken in
+        ["a: 1\n---\nb: {c: [\n", "---\n# none\n---\na: 1\n--- # two\n---\nb:\n  - c: {\n"]
+    {
+        assert!(
+            complaint(broken).starts_with("a.yaml: document 2: "),
+            "{broken}: {}",
+            complaint(broken)
+        );
+    }
 }
 
 #[test]
