@@ -74,7 +74,7 @@ pub struct Explanation {
     /// What the API server would refuse the specification for; such a one is decided on nevertheless.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub invalid: Vec<String>,
-    /// What was assumed for want of knowledge, a sentence each.
+    /// What is not known, what was assumed for it and where from other things are known, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }

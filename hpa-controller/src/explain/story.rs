@@ -25,7 +25,7 @@ impl fmt::Display for Explanation {
         self.conditions(f)?;
         list(f, "Events", &self.event_lines())?;
         list(f, "The API server would refuse this autoscaler", &self.invalid)?;
-        list(f, "Assumed", &self.notes)
+        list(f, "Notes", &self.notes)
     }
 }
 
@@ -52,6 +52,9 @@ impl Explanation {
         )?;
         match &self.pods.error {
             Some(error) => writeln!(f, "Its pods are not known: {error}."),
+            None if scale.selector.is_empty() => {
+                writeln!(f, "Its scale has no selector, so that its pods are not known.")
+            }
             None if self.metrics.is_empty() => Ok(()),
             None => {
                 writeln!(f, "Its selector {} matches {}.", scale.selector, pods(self.pods.matched))
@@ -110,7 +113,7 @@ impl Explanation {
         let bounds = &self.bounds;
         let mut text = String::new();
         if bounds.disabled_at_zero {
-            text.push_str("The target is at zero replicas and was not brought there by the autoscaler: scaling is off.\n");
+            text.push_str("The target is at zero replicas, which turns the autoscaler off unless it took the last one away itself.\n");
         } else if bounds.below_min || bounds.above_max {
             let current = self.current_replicas;
             let is = if current == 1 { "is" } else { "are" };

@@ -227,10 +227,12 @@ fn explain_logged(logged: &Logged) -> Explanation {
     let again = Logged { decision: logged.again(), ..logged.clone() };
     let mut explanation = hpa_controller::explain::logged(&again);
     if again.decision != logged.decision {
-        explanation.notes.push(format!(
-            "the controller that logged this decided differently: {} instead of {}",
-            logged.decision.desired_replicas, again.decision.desired_replicas
-        ));
+        let (before, now) = (logged.decision.desired_replicas, again.decision.desired_replicas);
+        explanation.notes.push(if before == now {
+            format!("the controller that logged this decided for {before} replicas too, by other numbers on the way")
+        } else {
+            format!("the controller that logged this decided differently: {before} instead of {now}")
+        });
     }
     explanation
 }

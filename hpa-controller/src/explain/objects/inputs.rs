@@ -170,8 +170,9 @@ fn unlike(scale: &ScaleReading, pods: usize) -> Option<String> {
     let replicas = usize::try_from(scale.status_replicas).unwrap_or_default();
     (pods != replicas && !scale.selector.is_empty()).then(|| {
         format!(
-            "of the pods of the target's selector {}, {pods} were saved; it has {replicas}",
-            scale.selector
+            "of the pods of the target's selector {}, {} saved; it has {replicas}",
+            scale.selector,
+            if pods == 1 { String::from("1 was") } else { format!("{pods} were") }
         )
     })
 }
