@@ -2,6 +2,7 @@
 //!
 //! Everything is taken from the [`Explanation`], so that it reads the same wherever that comes from.
 
+use std::cmp::Reverse;
 use std::fmt::{self, Write};
 
 use super::amount::{amount, ratio};
@@ -98,11 +99,16 @@ impl Explanation {
         }
     }
 
-    /// A text with the names of metrics, which are long, as the story has them.
+    /// A text that begins with the name of the metric that asks for the most, as the story has that name.
     fn with_titles(&self, text: &str) -> String {
-        let metric =
-            self.metrics.iter().find(|it| !it.name.is_empty() && text.starts_with(&it.name));
-        metric.map_or_else(
+        let named =
+            self.metrics.iter().filter(|it| !it.name.is_empty() && text.starts_with(&it.name));
+        // Names begin with one another, and two metrics of one name may differ in their selectors. Of equal proposals the first wins.
+        let by = named.min_by_key(|it| {
+            let proposes = it.proposal.as_ref().map(|proposal| proposal.replicas);
+            (Reverse(it.name.len()), proposes != self.proposed_replicas)
+        });
+        by.map_or_else(
             || text.to_owned(),
             |metric| format!("{}{}", title(metric), &text[metric.name.len()..]),
         )
@@ -367,7 +373,7 @@ fn left_out(
 }
 
 /// The first few of many.
-fn named(items: impl ExactSizeIterator<Item = String>) -> String {
+pub(super) fn named(items: impl ExactSizeIterator<Item = String>) -> String {
     let more = items.len().saturating_sub(NAMES_MAX);
     let mut text = items.take(NAMES_MAX).collect::<Vec<_>>().join("; ");
     if more > 0 {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::kinds::PodSaved;
 use super::{Autoscaler, Objects, group};
 use crate::beyond::{LeftOut, owners};
+use crate::explain::story::named;
 use crate::inputs::PodFacts;
 
 /// The owner that controls an object.
@@ -92,10 +93,9 @@ impl Owned<'_> {
         }
         let (left_out, out) = owners::only_owned(&mut pods, |pod| !others.contains(&pod.name));
         let note = (!unknown.is_empty()).then(|| {
-            let sets: Vec<_> = unknown.into_iter().collect();
+            let sets = named(unknown.iter().map(ToString::to_string));
             format!(
-                "whose these ReplicaSets are is not in the files; their pods are taken for the target's: {}",
-                sets.join(", ")
+                "the files do not tell whose these ReplicaSets are, and their pods are taken for the target's: {sets}"
             )
         });
         Split { pods, left_out: Some(left_out), out, note }

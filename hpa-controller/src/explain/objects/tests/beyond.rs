@@ -58,7 +58,7 @@ fn pods_are_selected_by_owner_where_the_files_have_owners() {
     let before = "apiVersion: apps/v1, kind: ReplicaSet, name: web-1, uid: r0";
     let (inputs, notes) = files(&pods_of([ours, before, job]), &sets);
     assert_eq!(names(&inputs), ["web-1", "web-2"]);
-    let unknown = "whose these ReplicaSets are is not in the files; their pods are taken for the target's: web-1";
+    let unknown = "the files do not tell whose these ReplicaSets are, and their pods are taken for the target's: web-1";
     assert!(notes.contains(&String::from(unknown)), "{notes:?}");
     // What a person wrote has no uids.
     let by_name = "apiVersion: apps/v1, kind: ReplicaSet, name: web-1";

@@ -188,6 +188,27 @@ fn the_singular_and_selectors_are_told_as_people_say_them() {
             "=> Deployment web is scaled from 1 to 3: external metric depth{queue=a,zone} above target.",
         ],
     );
+    // Two of one name, and one that begins with it: 30 of 5 is the most.
+    let metric = |name: &str, queue: &str| {
+        format!(
+            "  - type: Object\n    object:\n      describedObject: {{kind: Queue, name: q}}\n      metric: {{name: {name}, selector: {{matchLabels: {{queue: {queue}}}}}}}\n      target: {{type: Value, value: 5}}\n"
+        )
+    };
+    let several = [metric("depth", "a"), metric("depth", "b"), metric("depths", "c")].concat();
+    let value = |name: &str, queue: &str, value: &str| {
+        json!({"describedObject": {"kind": "Queue", "namespace": "shop", "name": "q"}, "timestamp": "2026-11-26T19:59:00Z",
+            "metric": {"name": name, "selector": {"matchLabels": {"queue": queue}}}, "value": value})
+    };
+    let values = [value("depth", "a", "5"), value("depth", "b", "30"), value("depths", "c", "10")];
+    let values = json!({"kind": "MetricValueList", "apiVersion": "custom.metrics.k8s.io/v1beta2", "items": values});
+    check(
+        &told(&[&format!("{autoscaler}  metrics:\n{several}"), &one, pod, &values.to_string()]),
+        &[
+            "  3. Queue metric depths{queue=c}: 10, the target is 5",
+            "The most that a metric asks for is 6: Queue metric depth{queue=b}.",
+            "=> Deployment web is scaled from 1 to 4: Queue metric depth{queue=b} above target.",
+        ],
+    );
     let more = autoscaler.replace("minReplicas: 1", "minReplicas: 2");
     check(
         &told(&[&more, &one, pod]),
