@@ -166,16 +166,16 @@ pub async fn collect(
 }
 
 /// The autoscaler as it is to be decided about: of one that is steered, what its owner means.
-fn meant(key: &HpaKey, hpa: HpaObject, notes: &mut Vec<String>) -> Result<HpaObject, CollectError> {
-    match &hpa.steered {
-        None => Ok(hpa),
-        Some(Err(why)) => Err(CollectError::Steered { key: key.clone(), why: why.clone() }),
-        Some(Ok(spec)) => {
-            notes.push(String::from(STEERED));
-            let status = steer::own_status(&hpa.status);
-            Ok(HpaObject { spec: spec.clone(), status, ..hpa.clone() })
-        }
-    }
+fn meant(
+    key: &HpaKey,
+    mut hpa: HpaObject,
+    notes: &mut Vec<String>,
+) -> Result<HpaObject, CollectError> {
+    let Some(steered) = hpa.steered.take() else { return Ok(hpa) };
+    hpa.spec = steered.map_err(|why| CollectError::Steered { key: key.clone(), why })?;
+    hpa.status = steer::own_status(&hpa.status);
+    notes.push(String::from(STEERED));
+    Ok(hpa)
 }
 
 /// What earlier decisions left behind, as far as a controller keeps it where it can be read.

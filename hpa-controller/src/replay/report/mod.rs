@@ -124,8 +124,10 @@ fn forecast_note(subject: &Subject, trace: &Trace) -> Option<String> {
             "forecasts were made for {made} of {all} decisions as a preview, which changes nothing; they would have raised what metrics proposed in {raised}"
         ),
     };
-    if let Some((why, times)) = failed.first() {
-        note.push_str(&format!("; {times} times there was none: {why}"));
+    if let Some((why, _)) = failed.first() {
+        let others = if failed.len() > 1 { ", and others" } else { "" };
+        let without = all.saturating_sub(trace.forecasts.made);
+        note.push_str(&format!("; {without} went without one: {why}{others}"));
     }
     Some(note)
 }

@@ -112,7 +112,7 @@ async fn too_little_history_is_told() {
         setting: setting(Grid::new(FROM, FROM + 2 * HOUR, STEP).unwrap()),
         outcomes: vec![outcome],
     });
-    assert!(text.contains("note: no forecast could be made; "), "{text}");
+    assert!(text.contains("note: no forecast could be made; 481 went without one: "), "{text}");
     assert!(text.contains("steps of history, two seasons are 240"), "{text}");
 }
 
