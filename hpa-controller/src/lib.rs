@@ -23,10 +23,11 @@ mod sources;
 pub mod spec;
 pub mod state;
 pub mod steer;
+mod words;
 
 pub use controller::{
-    ApiError, ApiMetrics, ApiServer, CollectError, Collected, Config, ConfigError, React, RunError,
-    StatePlaces, collect, run,
+    ApiError, ApiMetrics, ApiServer, CollectError, CollectOptions, Collected, Config, ConfigError,
+    React, RunError, StateMaps, StatePlaces, collect, run,
 };
 pub use decision::{
     BoundsCheck, ConditionChange, Decision, EventNote, EventType, Limit, LimitReason,

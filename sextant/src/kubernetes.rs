@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::go_values::{go_bool, positive_go_duration};
 use crate::hpa_controller::identity;
-use crate::metrics_server::{kubeconfig, raise_descriptor_limit};
+use crate::{descriptors, kubeconfig};
 
 /// How long answers of reviews are remembered, upstream's default.
 const REVIEW_TTL: Duration = Duration::from_secs(10);
@@ -181,11 +181,11 @@ pub(crate) async fn run(
     server_url: String,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    raise_descriptor_limit();
+    descriptors::raise_limit();
     let api_server = if cluster.as_os_str().is_empty() {
         kube::Config::infer().await.context("--kubernetes: no cluster is configured")?
     } else {
-        kubeconfig(cluster).await.context("--kubernetes")?
+        kubeconfig::from_file(cluster).await.context("--kubernetes")?
     };
     let http = http::Client::in_process(routes);
     let prometheus = api_client::Client::new(http, api_client::Options::new(server_url))?;

@@ -4,12 +4,15 @@
 
 mod all_in_one;
 mod collectors;
+mod descriptors;
 mod features;
 mod flags;
 mod go_values;
 mod hpa;
 mod hpa_controller;
 mod ignored_flags;
+mod klog;
+mod kubeconfig;
 mod kubernetes;
 mod logging;
 mod metrics_server;

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::{EventNote, EventType};
 use crate::forecast::ForecastReading;
+use crate::words::{counted, span};
 
 pub use cron::{Cron, CronError};
 pub use gather::gather;
@@ -123,8 +124,8 @@ impl Beyond {
         let Fallback { to, after_ms } = self.policy.fallback.as_ref()?;
         let lost_ms = memory.lost_since.map_or(0, |since| now.saturating_sub(since).max(0));
         if lost_ms < *after_ms {
-            let left = seconds(after_ms - lost_ms);
-            did.notes.push(format!("metrics are lost; fallback in {left} s"));
+            let left = span(after_ms - lost_ms);
+            did.notes.push(format!("metrics are lost; fallback in {left}"));
             return None;
         }
         let (wanted, how) = match to {
@@ -138,16 +139,18 @@ impl Beyond {
         let replicas = wanted.max(current).max(best.unwrap_or(0));
         did.fallback = Some(replicas);
         did.notes.push(format!(
-            "metrics have been lost for {} s: fallback ({how}) to {replicas} replicas, never below the current {current}",
-            seconds(lost_ms)
+            "metrics have been lost for {}: fallback ({how}) to {}, never below the current {current}",
+            span(lost_ms),
+            counted(replicas, "replica")
         ));
         // The same text each time, so that the recorder counts instead of repeating.
         did.events.push(EventNote {
             kind: EventType::Warning,
             reason: String::from("MetricsFallback"),
             message: format!(
-                "metrics have been lost for more than {} s, fallback ({how}) to {replicas} replicas",
-                seconds(*after_ms)
+                "metrics have been lost for more than {} s, fallback ({how}) to {}",
+                seconds(*after_ms),
+                counted(replicas, "replica")
             ),
         });
         Some(replicas)
@@ -176,11 +179,11 @@ impl Beyond {
             (false, false) => "is a preview",
         };
         did.notes.push(format!(
-            "forecast for the next {} s: a demand of {:.3} (typical error {:.3}), {} replicas; it {what} ({proposed})",
-            seconds(policy.horizon_ms),
+            "forecast for the next {}: a demand of {:.3} (typical error {:.3}), {}; it {what} ({proposed})",
+            span(policy.horizon_ms),
             reading.demand,
             reading.typical_error,
-            reading.replicas,
+            counted(reading.replicas, "replica"),
         ));
         if applied { reading.replicas } else { proposed }
     }
@@ -216,12 +219,13 @@ impl Beyond {
             did.held = Some(Held { by: HeldBy::Pause, desired, replicas: held });
             let asked = pause.replicas.filter(|replicas| *replicas != held);
             let asked = asked.map_or(String::new(), |n| format!(" (asked for: {n})"));
-            did.notes.push(format!("paused at {held} replicas{asked} instead of {desired}"));
+            let at = counted(held, "replica");
+            did.notes.push(format!("paused at {at}{asked} instead of {desired}"));
             if desired != held {
                 did.events.push(EventNote {
                     kind: EventType::Normal,
                     reason: String::from("ScalingPaused"),
-                    message: format!("scaling is paused at {held} replicas by annotation"),
+                    message: format!("scaling is paused at {at} by annotation"),
                 });
             }
             return held;
@@ -236,8 +240,8 @@ impl Beyond {
             if turns > budget.turns as usize {
                 did.held = Some(Held { by: HeldBy::FlapBudget, desired, replicas: current });
                 did.notes.push(format!(
-                    "flap budget used up: scaling down to {desired} would be turn {turns} within {} s, {} are granted",
-                    seconds(budget.window_ms),
+                    "flap budget used up: scaling down to {desired} would be turn {turns} within {}; granted are {}",
+                    span(budget.window_ms),
                     budget.turns
                 ));
                 did.events.push(EventNote {

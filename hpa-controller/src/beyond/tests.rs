@@ -121,7 +121,7 @@ fn lost_metrics_fall_back_after_a_while() {
     let then = 1000 + MINUTE;
     check(FallbackTo::Replicas(6), &BeyondMemory::default(), (3, None), then, None);
     let did = check(FallbackTo::Replicas(6), &lost, (3, None), then - 1, None);
-    assert_eq!(did.notes, ["metrics are lost; fallback in 0 s"]);
+    assert_eq!(did.notes, ["metrics are lost; fallback in 1ms"]);
     let did = check(FallbackTo::Replicas(6), &lost, (3, None), then, Some(6));
     assert_eq!(
         (did.events[0].kind, &*did.events[0].reason),

@@ -25,6 +25,6 @@ mod watch;
 
 pub use api_metrics::ApiMetrics;
 pub use api_server::{ApiError, ApiServer};
-pub use collect::{CollectError, Collected, collect};
+pub use collect::{CollectError, CollectOptions, Collected, StateMaps, collect};
 pub use config::{Config, ConfigError, React, StatePlaces};
 pub use run::{RunError, run};

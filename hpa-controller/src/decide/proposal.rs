@@ -14,6 +14,7 @@ use super::ratio::{
 use super::requests::requests;
 use crate::decision::{PodReason, Proposal, Ratio, TargetKind};
 use crate::inputs::{Constants, PodFacts, PodPhase, PodReading, PodSet, ReadyStatus};
+use crate::words::counted;
 
 const NO_VALUES: &str = "did not receive metrics for targeted pods (pods might be unready)";
 const NO_PODS: &str = "no pods returned by selector while calculating replica count";
@@ -125,12 +126,12 @@ fn settle(
         if given.tolerances.check(ratio).within_tolerance {
             return Ok(keep(None, "the ratio is within the tolerance"));
         }
-        let ready = double(count(grouped.ready.len()));
+        let ready = count(grouped.ready.len());
         return Ok(Outcome {
-            replicas: ceil_replicas(ratio * ready),
+            replicas: ceil_replicas(ratio * double(ready)),
             rebalanced: None,
-            multiplied_by: count(grouped.ready.len()),
-            because: format!("the ratio times {ready} ready pods, rounded up"),
+            multiplied_by: ready,
+            because: format!("the ratio times {}, rounded up", counted(ready, "ready pod")),
         });
     }
 
@@ -170,7 +171,8 @@ fn settle(
         rebalanced: Some(checked),
         multiplied_by: values,
         because: format!(
-            "the ratio with missing and unready pods times {values} values, rounded up"
+            "the ratio with missing and unready pods times {}, rounded up",
+            counted(values, "value")
         ),
     })
 }
@@ -306,7 +308,7 @@ pub fn whole(
         let ready = count(pods.iter().filter(|pod| serves(pod)).count());
         proposal.replicas = ceil_replicas(ratio * double(ready));
         proposal.multiplied_by = ready;
-        proposal.because = format!("the ratio times {ready} ready pods, rounded up");
+        proposal.because = format!("the ratio times {}, rounded up", counted(ready, "ready pod"));
     }
     Ok(proposal)
 }

@@ -2,10 +2,13 @@
 
 use metrics_api::{Format, Quantity};
 
-/// A value in thousandths of what the resource is measured in: memory in the binary units that are usual for it, the rest as
-/// Kubernetes writes quantities.
+/// A value in thousandths of what the resource is measured in: memory in the binary units that are usual for it, other resources as
+/// Kubernetes writes quantities, and what is no resource (an empty name) as a decimal number.
 pub(super) fn amount(resource: &str, milli: i64) -> String {
     const UNITS: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    if resource.is_empty() {
+        return decimal(milli);
+    }
     let bytes = milli / 1000;
     if !matches!(resource, "memory" | "ephemeral-storage") || bytes < 1024 {
         return Quantity::new(i128::from(milli), -3, Format::DecimalSi).to_string();
@@ -17,19 +20,16 @@ pub(super) fn amount(resource: &str, milli: i64) -> String {
     format!("{}{unit}", digits(value, 1))
 }
 
+fn decimal(milli: i64) -> String {
+    let sign = if milli < 0 { "-" } else { "" };
+    let (whole, rest) = (milli.unsigned_abs() / 1000, milli.unsigned_abs() % 1000);
+    let text = format!("{sign}{whole}.{rest:03}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// A ratio, to the thousandth.
 pub(super) fn ratio(value: f64) -> String {
     if value > 1e6 { String::from("more than a million") } else { digits(value, 3) }
-}
-
-/// A time span, as `1h5m30s`.
-pub(super) fn duration(ms: i64) -> String {
-    let mut text = Vec::new();
-    metrics_api::write_duration(&mut text, ms);
-    let text = String::from_utf8(text).unwrap_or_default();
-    let short = text.strip_suffix("m0s").map(|rest| format!("{rest}m"));
-    let short = short.unwrap_or(text);
-    short.strip_suffix("h0m").map(|rest| format!("{rest}h")).unwrap_or(short)
 }
 
 /// At most so many digits behind the point, none that is a zero at the end.
@@ -54,23 +54,21 @@ mod tests {
             ("memory", 1_024_000, "1Ki"),
             // 9,223,372,036,854,775 bytes are 8.19 times 2^50.
             ("memory", i64::MAX, "8.2Pi"),
-            ("", 12_500, "12500m"),
+            ("", 12_500, "12.5"),
             ("", 1_500_000, "1500"),
+            ("", 0, "0"),
+            ("", -31_666, "-31.666"),
+            ("", i64::MIN, "-9223372036854775.808"),
         ] {
             assert_eq!(amount(resource, milli), expected, "{resource} {milli}");
         }
     }
 
     #[test]
-    fn ratios_and_durations_are_short() {
+    fn ratios_are_short() {
         assert_eq!(ratio(1.5), "1.5");
         assert_eq!(ratio(0.0), "0");
         assert_eq!(ratio(0.888_888), "0.889");
         assert_eq!(ratio(f64::MAX), "more than a million");
-        assert_eq!(duration(300_000), "5m");
-        assert_eq!(duration(3_600_000), "1h");
-        assert_eq!(duration(90_500), "1m30.5s");
-        assert_eq!(duration(15_000), "15s");
-        assert_eq!(duration(600_000), "10m");
     }
 }

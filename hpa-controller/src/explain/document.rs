@@ -1,7 +1,7 @@
 //! The JSON of an explanation: a decision, what it was made from as far as one reads it, and what comes of it.
 
 use k8s_openapi::api::autoscaling::v2::{
-    HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerStatus,
+    HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerStatus, MetricSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,7 @@ use crate::decision::{
     Stabilization,
 };
 use crate::inputs::{Inputs, Memory, PodSet, ScaleReading};
+use crate::selector;
 use crate::state::{Logged, Mode};
 
 /// A decision about one autoscaler with all that led to it. Its `Display` is the story.
@@ -73,7 +74,7 @@ pub struct Explanation {
     /// What the API server would refuse the specification for; such a one is decided on nevertheless.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub invalid: Vec<String>,
-    /// What was assumed for want of knowledge, a sentence each.
+    /// What is not known, what was assumed for it and where from other things are known, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -114,6 +115,9 @@ pub struct MetricExplanation {
     pub name: String,
     /// What it is measured in: `cpu`, `memory`; empty for metrics whose unit only their maker knows.
     pub resource: String,
+    /// Which series of it, for Pods, Object and External: a label selector as text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub selector: String,
     /// The numbers; `null` if it failed.
     pub proposal: Option<Proposal>,
     /// Why there are none.
@@ -173,7 +177,11 @@ pub fn document(inputs: &Inputs, decision: &Decision, conclusion: &Conclusion) -
 pub fn logged(logged: &Logged) -> Explanation {
     let Logged { inputs, decision, written, mode, at, .. } = logged;
     let mut explanation = document(inputs, decision, &conclude(inputs, decision, written, *at));
-    if *mode == Mode::Shadow {
+    if *mode == Mode::Shadow && *written == Written::Done {
+        // A controller in shadow mode writes nothing: what counts as done was published for another one.
+        let note = "the autoscaler is steered: the count was published for the cluster's own controller, which writes replicas, status and events";
+        explanation.notes.push(String::from(note));
+    } else if *mode == Mode::Shadow {
         let note = "the controller is in shadow mode: it wrote neither replicas nor status, and told no event";
         explanation.notes.push(String::from(note));
     } else if decision.rescale && *written == Written::NotAsked {
@@ -206,11 +214,22 @@ fn explained(inputs: &Inputs, metric: &MetricDecision) -> MetricExplanation {
         kind: metric.kind.clone(),
         name: metric.name.clone(),
         resource: resource.unwrap_or_default(),
+        selector: spec.map(selector_of).unwrap_or_default(),
         proposal: metric.outcome.as_ref().ok().cloned(),
         error: metric.outcome.as_ref().err().cloned(),
         failure_reason: metric.failure_reason.clone(),
         failure_message: metric.failure_message.clone(),
     }
+}
+
+fn selector_of(spec: &MetricSpec) -> String {
+    let pods = spec.pods.as_ref().map(|source| &source.metric);
+    let object = || spec.object.as_ref().map(|source| &source.metric);
+    let external = || spec.external.as_ref().map(|source| &source.metric);
+    let metric = pods.or_else(object).or_else(external);
+    let selector = metric.and_then(|metric| metric.selector.as_ref());
+    // One that is no selector fails where the metric is looked at.
+    selector.and_then(|selector| selector::text(selector).ok()).unwrap_or_default()
 }
 
 /// A time as the API server writes it, with milliseconds if there are any.

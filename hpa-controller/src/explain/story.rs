@@ -2,12 +2,17 @@
 //!
 //! Everything is taken from the [`Explanation`], so that it reads the same wherever that comes from.
 
+use std::cmp::Reverse;
 use std::fmt::{self, Write};
 
-use super::amount::{amount, duration, ratio};
+use super::amount::{amount, ratio};
+use super::document::rfc3339;
 use super::{Explanation, MetricExplanation};
-use crate::decision::{LimitReason, PodAccount, Proposal, RateLimit, Stabilization, TargetKind};
+use crate::decision::{
+    EventNote, LimitReason, PodAccount, Proposal, RateLimit, Ratio, Stabilization, TargetKind,
+};
 use crate::inputs::Recommendation;
+use crate::words::{counted, span};
 
 /// Names that are listed before the rest is only counted.
 const NAMES_MAX: usize = 5;
@@ -21,7 +26,7 @@ impl fmt::Display for Explanation {
         self.conditions(f)?;
         list(f, "Events", &self.event_lines())?;
         list(f, "The API server would refuse this autoscaler", &self.invalid)?;
-        list(f, "Assumed", &self.notes)
+        list(f, "Notes", &self.notes)
     }
 }
 
@@ -48,13 +53,13 @@ impl Explanation {
         )?;
         match &self.pods.error {
             Some(error) => writeln!(f, "Its pods are not known: {error}."),
+            None if scale.selector.is_empty() => {
+                writeln!(f, "Its scale has no selector, so that its pods are not known.")
+            }
             None if self.metrics.is_empty() => Ok(()),
-            None => writeln!(
-                f,
-                "Its selector {} matches {}.",
-                scale.selector,
-                counted(self.pods.matched, "pod")
-            ),
+            None => {
+                writeln!(f, "Its selector {} matches {}.", scale.selector, pods(self.pods.matched))
+            }
         }
     }
 
@@ -64,15 +69,14 @@ impl Explanation {
         }
         writeln!(f, "\nMetrics")?;
         for metric in &self.metrics {
-            let (number, name) = (metric.spec_index + 1, &metric.name);
-            let name = if name.is_empty() { &metric.kind } else { name };
+            let (number, title) = (metric.spec_index + 1, title(metric));
             match &metric.proposal {
                 Some(proposal) => {
-                    writeln!(f, "  {number}. {name}: {}", measured(metric, proposal))?;
+                    writeln!(f, "  {number}. {title}: {}", measured(metric, proposal))?;
                     proposed(f, metric, proposal)?;
                 }
                 None => {
-                    writeln!(f, "  {number}. {name}: failed")?;
+                    writeln!(f, "  {number}. {title}: failed")?;
                     writeln!(f, "     {}", metric.error.as_deref().unwrap_or_default())?;
                 }
             }
@@ -80,7 +84,8 @@ impl Explanation {
         let failed = self.metrics.iter().filter(|metric| metric.proposal.is_none()).count();
         match self.proposed_replicas {
             Some(most) if self.metrics.len() > 1 => {
-                writeln!(f, "The most that a metric asks for is {most}: {}.", self.proposed_by)?;
+                let by = self.with_titles(&self.proposed_by);
+                writeln!(f, "The most that a metric asks for is {most}: {by}.")?;
                 if failed > 0 {
                     let all = self.metrics.len();
                     writeln!(
@@ -94,24 +99,35 @@ impl Explanation {
         }
     }
 
+    /// A text that begins with the name of the metric that asks for the most, as the story has that name.
+    fn with_titles(&self, text: &str) -> String {
+        let named =
+            self.metrics.iter().filter(|it| !it.name.is_empty() && text.starts_with(&it.name));
+        // Names begin with one another, and two metrics of one name may differ in their selectors. Of equal proposals the first wins.
+        let by = named.min_by_key(|it| {
+            let proposes = it.proposal.as_ref().map(|proposal| proposal.replicas);
+            (Reverse(it.name.len()), proposes != self.proposed_replicas)
+        });
+        by.map_or_else(
+            || text.to_owned(),
+            |metric| format!("{}{}", title(metric), &text[metric.name.len()..]),
+        )
+    }
+
     /// What stabilization, rates, bounds and what is beyond upstream made of it.
     fn course(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bounds = &self.bounds;
         let mut text = String::new();
         if bounds.disabled_at_zero {
-            text.push_str("The target is at zero replicas and was not brought there by the autoscaler: scaling is off.\n");
-        } else if bounds.below_min {
-            writeln!(
-                text,
-                "{} are fewer than the lower bound {}: no metric is asked.",
-                self.current_replicas, bounds.min_replicas
-            )?;
-        } else if bounds.above_max {
-            writeln!(
-                text,
-                "{} are more than the upper bound {}: no metric is asked.",
-                self.current_replicas, bounds.max_replicas
-            )?;
+            text.push_str("The target is at zero replicas, which turns the autoscaler off unless it took the last one away itself.\n");
+        } else if bounds.below_min || bounds.above_max {
+            let current = self.current_replicas;
+            let is = if current == 1 { "is" } else { "are" };
+            let than = match bounds.below_min {
+                true => format!("fewer than the lower bound {}", bounds.min_replicas),
+                false => format!("more than the upper bound {}", bounds.max_replicas),
+            };
+            writeln!(text, "{} {is} {than}: no metric is asked.", replicas(current))?;
         }
         if let Some(stabilization) = &self.stabilization {
             writeln!(text, "Stabilization: {}.", self.stabilized(stabilization))?;
@@ -127,8 +143,8 @@ impl Explanation {
 
     fn stabilized(&self, stabilization: &Stabilization) -> String {
         let Stabilization { proposed, stabilized, recommendations, .. } = stabilization;
-        let down = duration(stabilization.down_window_ms);
-        let up = stabilization.up_window_ms.filter(|window| *window > 0).map(duration);
+        let down = span(stabilization.down_window_ms);
+        let up = stabilization.up_window_ms.filter(|window| *window > 0).map(span);
         if proposed == stabilized {
             let up = up.map(|up| format!(" (upwards: {up})")).unwrap_or_default();
             return format!("no recommendation of the last {down}{up} speaks against {proposed}");
@@ -141,13 +157,16 @@ impl Explanation {
         let seeded = |it: &Recommendation| {
             recommendations.len() == 1
                 && it.replicas == self.current_replicas
-                && super::document::rfc3339(it.at) == self.at
+                && rfc3339(it.at) == self.at
         };
         let from = match recommendations.iter().find(|it| it.replicas == *stabilized) {
             Some(it) if seeded(it) => {
                 String::from(", what runs now, which a controller that starts takes for its first")
             }
-            Some(it) => format!(", of {}", super::document::rfc3339(it.at)),
+            Some(it) => match self.at.parse::<jiff::Timestamp>() {
+                Ok(now) => format!(", made {} ago", span(now.as_millisecond() - it.at)),
+                Err(_) => format!(", made at {}", rfc3339(it.at)),
+            },
             None => String::from(", kept at what runs now"),
         };
         format!(
@@ -156,36 +175,46 @@ impl Explanation {
     }
 
     fn limits(&self, text: &mut String, limits: &RateLimit) -> fmt::Result {
+        let (before, after) = (limits.stabilized, limits.limit.replicas);
+        let way = if before > self.current_replicas { "up to" } else { "down to" };
         for policy in &limits.policies {
-            let change = if policy.kind == "Percent" {
-                format!("{}%", policy.value)
-            } else {
-                counted(usize::try_from(policy.value).unwrap_or_default(), "pod")
+            let change = match policy.kind.as_str() {
+                "Percent" => format!("{}%", policy.value),
+                _ => counted(policy.value, "pod"),
             };
+            let since = match (policy.added, policy.removed) {
+                (0, 0) => String::from("nothing has changed since"),
+                (added, 0) => format!("{added} added since"),
+                (0, removed) => format!("{removed} removed since"),
+                (added, removed) => format!("{added} added and {removed} removed since"),
+            };
+            let period = span(i64::from(policy.period_seconds) * 1000);
             writeln!(
                 text,
-                "Policy: {change} in {} s: to {} from {} ({} added and {} removed since).",
-                policy.period_seconds, policy.allows, policy.base, policy.added, policy.removed
+                "Policy: {change} in {period} allows {way} {}; the period began with {} ({since}).",
+                policy.allows, policy.base
             )?;
         }
-        let (before, after) = (limits.stabilized, limits.limit.replicas);
         let bounds = &self.bounds;
+        let doubling = "one decision may double the replicas, or go to 4, and no further";
         let why = match limits.limit.reason {
+            LimitReason::DesiredWithinRange if before == self.current_replicas => {
+                return writeln!(text, "Limits: none applies.");
+            }
             LimitReason::DesiredWithinRange => {
-                return match limits.rate_limit.filter(|_| before != self.current_replicas) {
-                    Some(limit) => {
-                        writeln!(text, "Limits: {before} is within them (rates go to {limit}).")
-                    }
-                    None => writeln!(text, "Limits: none applies."),
+                // Without policies nothing limits how fast replicas go.
+                let limited = before > self.current_replicas || !limits.policies.is_empty();
+                let rates = match limits.rate_limit.filter(|_| limited) {
+                    Some(limit) => format!(" and the rates, which allow {way} {limit}"),
+                    None => String::new(),
                 };
+                return writeln!(text, "Limits: {before} is within the bounds{rates}.");
             }
             LimitReason::TooFewReplicas => format!("the lower bound is {}", bounds.min_replicas),
             LimitReason::TooManyReplicas => format!("the upper bound is {}", bounds.max_replicas),
             LimitReason::ScaleUpLimit | LimitReason::ScaleDownLimit => match limits.select.as_str()
             {
-                "" => {
-                    String::from("one decision may double the replicas, or go to 4, and no further")
-                }
+                "" => String::from(doubling),
                 "Disabled" => String::from("scaling in this direction is disabled"),
                 "Min" => String::from("the strictest policy goes no further"),
                 _ => String::from("no policy goes further"),
@@ -199,7 +228,10 @@ impl Explanation {
         let Self { reason, target, .. } = self;
         f.write_char('\n')?;
         if self.rescale {
-            let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            let because = match reason.as_str() {
+                "" => String::new(),
+                reason => format!(": {}", self.with_titles(reason)),
+            };
             writeln!(
                 f,
                 "=> {} {} is scaled from {current} to {desired}{because}.",
@@ -236,9 +268,28 @@ impl Explanation {
     }
 
     fn event_lines(&self) -> Vec<String> {
-        let events = self.events.iter();
-        events.map(|it| format!("{:?}  {}  {}", it.kind, it.reason, it.message)).collect()
+        let kind = |it: &EventNote| format!("{:?}", it.kind);
+        let kinds = self.events.iter().map(|it| kind(it).len()).max().unwrap_or(0);
+        let reasons = self.events.iter().map(|it| it.reason.len()).max().unwrap_or(0);
+        let line =
+            |it: &EventNote| format!("{:kinds$}  {:reasons$}  {}", kind(it), it.reason, it.message);
+        self.events.iter().map(line).collect()
     }
+}
+
+/// A metric's name as people say it. Names in messages are upstream's: they tell how utilization is measured, and hold selectors in the
+/// notation of Go.
+fn title(metric: &MetricExplanation) -> String {
+    let MetricExplanation { name, kind, selector, .. } = metric;
+    let name = match name.as_str() {
+        "" => kind,
+        name => name.strip_suffix(" (percentage of request)").unwrap_or_else(|| {
+            let go =
+                name.strip_suffix("(nil)").or_else(|| Some(name.split_once("(&LabelSelector")?.0));
+            go.unwrap_or(name)
+        }),
+    };
+    if selector.is_empty() { name.to_owned() } else { format!("{name}{{{selector}}}") }
 }
 
 /// What was measured, and what it is set against.
@@ -265,24 +316,20 @@ fn proposed(
     metric: &MetricExplanation,
     proposal: &Proposal,
 ) -> fmt::Result {
-    let first = &proposal.ratio;
-    let judged = |it: &crate::decision::Ratio| {
-        let where_ = if it.within_tolerance { "within" } else { "outside" };
-        format!(
-            "{} ({where_} the tolerated {} to {})",
-            ratio(it.ratio),
-            ratio(it.tolerated_from),
-            ratio(it.tolerated_to)
-        )
+    let judged = |it: &Ratio| {
+        let is = if it.within_tolerance { "within" } else { "outside" };
+        format!("{is} the tolerated {} to {}", ratio(it.tolerated_from), ratio(it.tolerated_to))
     };
-    writeln!(f, "     ratio {}", judged(first))?;
+    let first = &proposal.ratio;
+    writeln!(f, "     ratio to the target: {}, {}", ratio(first.ratio), judged(first))?;
     if let Some(account) = &proposal.pods {
         left_out(f, metric, account)?;
     }
     if let Some(again) = &proposal.rebalanced {
         writeln!(
             f,
-            "     ratio {} with the values that speak against the change put in for them",
+            "     ratio with values for them that speak against the change: {}, {}",
+            ratio(again.ratio),
             judged(again)
         )?;
     }
@@ -298,14 +345,15 @@ fn left_out(
     let PodAccount { ready, unready, missing, ignored, unknown } = account;
     let all = ready.len() + unready.len() + missing.len() + ignored.len();
     if ready.len() < all {
-        writeln!(f, "     {} of {all} pods count", ready.len())?;
+        let count = if ready.len() == 1 { "counts" } else { "count" };
+        writeln!(f, "     {} of {} {count}", ready.len(), pods(all))?;
     }
     let reasoned = |(name, reason): &(std::sync::Arc<str>, crate::decision::PodReason)| {
         format!("{name}: {reason}")
     };
-    for (what, pods) in [("not ready", unready), ("ignored", ignored)] {
-        if !pods.is_empty() {
-            writeln!(f, "     {what}: {}", named(pods.iter().map(reasoned)))?;
+    for (what, out) in [("not ready", unready), ("ignored", ignored)] {
+        if !out.is_empty() {
+            writeln!(f, "     {what}: {}", named(out.iter().map(reasoned)))?;
         }
     }
     if !missing.is_empty() {
@@ -325,7 +373,7 @@ fn left_out(
 }
 
 /// The first few of many.
-fn named(items: impl ExactSizeIterator<Item = String>) -> String {
+pub(super) fn named(items: impl ExactSizeIterator<Item = String>) -> String {
     let more = items.len().saturating_sub(NAMES_MAX);
     let mut text = items.take(NAMES_MAX).collect::<Vec<_>>().join("; ");
     if more > 0 {
@@ -336,11 +384,11 @@ fn named(items: impl ExactSizeIterator<Item = String>) -> String {
 }
 
 fn replicas(count: i32) -> String {
-    counted(usize::try_from(count).unwrap_or_default(), "replica")
+    counted(count, "replica")
 }
 
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+fn pods(count: usize) -> String {
+    counted(i64::try_from(count).unwrap_or(i64::MAX), "pod")
 }
 
 /// A heading and a line each, if there are any.

@@ -88,15 +88,15 @@ impl Seasonal {
         }
         let start = Self::start(values, length);
         let mut best: Option<Fitted> = None;
+        let mut least = f64::INFINITY;
         for alpha in ALPHAS {
             for beta in BETAS {
                 for gamma in GAMMAS {
-                    let fitted = Self { alpha, beta, gamma, ..start.clone() }.smooth(values);
-                    if !fitted.is_finite() {
-                        continue;
-                    }
-                    if best.as_ref().is_none_or(|best| fitted.typical_error < best.typical_error) {
-                        best = Some(fitted);
+                    let model = Self { alpha, beta, gamma, ..start.clone() };
+                    if let Some((fitted, squares)) = model.smooth(values, least)
+                        && fitted.is_finite()
+                    {
+                        (best, least) = (Some(fitted), squares);
                     }
                 }
             }
@@ -121,28 +121,32 @@ impl Seasonal {
         Self { alpha: 0.0, beta: 0.0, gamma: 0.0, level, trend, season, next: 0 }
     }
 
-    fn smooth(mut self, values: &[Option<f64>]) -> Fitted {
+    /// The model after `values` and the sum of its squared errors; `None` as soon as that is not below `squares_max`, which is why most
+    /// factors cost little.
+    fn smooth(mut self, values: &[Option<f64>], squares_max: f64) -> Option<(Fitted, f64)> {
         let (mut squares, mut count) = (0.0, 0.0);
         for value in values {
-            let expected = self.ahead(1);
-            let level = self.level + DAMPING * self.trend;
             self.trend *= DAMPING;
+            let level = self.level + self.trend;
             let place = self.next;
-            self.next = (place + 1) % self.season.len();
-            if let Some(value) = value {
-                let error = value - expected;
-                squares += error * error;
-                count += 1.0;
-                // The forms that correct by the error: the same as smoothing, with less to compute.
-                self.level = level + self.alpha * error;
-                self.trend += self.alpha * self.beta * error;
-                self.season[place] += self.gamma * (1.0 - self.alpha) * error;
-            } else {
-                self.level = level;
+            // What [`Self::ahead`] says of the next step.
+            let expected = level + self.season[place];
+            self.next = if place + 1 == self.season.len() { 0 } else { place + 1 };
+            self.level = level;
+            let Some(value) = value else { continue };
+            let error = value - expected;
+            squares += error * error;
+            if squares >= squares_max {
+                return None;
             }
+            count += 1.0;
+            // The forms that correct by the error: the same as smoothing, with less to compute.
+            self.level += self.alpha * error;
+            self.trend += self.alpha * self.beta * error;
+            self.season[place] += self.gamma * (1.0 - self.alpha) * error;
         }
         let typical_error = if count > 0.0 { (squares / count).sqrt() } else { f64::INFINITY };
-        Fitted { model: self, typical_error }
+        Some((Fitted { model: self, typical_error }, squares))
     }
 
     fn ahead(&self, steps: usize) -> f64 {

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use crate::beyond::ForecastPolicy;
 use crate::sources::History;
 
-pub use fitting::{Fit, fit};
+pub use fitting::{Demand, Fit, fit};
 pub use holt_winters::{Fitted, Seasonal, SeasonalError};
 
 /// Most seasons that are looked at.
@@ -82,40 +82,84 @@ struct Key {
     name: Box<str>,
 }
 
-struct Entry {
-    policy: ForecastPolicy,
+/// A fit and what becomes of it as time passes.
+#[derive(Debug, Default)]
+pub(crate) struct Current {
     /// The last one that worked.
     fit: Option<Fit>,
     /// What the last one said if it failed.
     failure: Option<String>,
     /// When the last one ended.
     tried_at: Option<Timestamp>,
-    running: bool,
-    asked_at: Timestamp,
 }
 
-impl Entry {
-    fn is_due(&self, now: Timestamp) -> bool {
+impl Current {
+    /// Whether it is time for another fit.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         let lifetime = match (&self.failure, &self.fit) {
             (None, Some(fit)) => lifetime(fit),
             _ => RETRY_MS,
         };
-        !self.running && self.tried_at.is_none_or(|at| now.saturating_sub(at) >= lifetime)
+        self.tried_at.is_none_or(|at| now.saturating_sub(at) >= lifetime)
     }
 
-    fn reading(&self, now: Timestamp) -> Result<ForecastReading, String> {
+    /// Takes over what a fit that ended at `now` came to. One that failed leaves the last one that worked.
+    pub(crate) fn take(&mut self, fitted: Result<Fit, String>, now: Timestamp) {
+        self.tried_at = Some(now);
+        match fitted {
+            Ok(fit) => (self.fit, self.failure) = (Some(fit), None),
+            Err(why) => self.failure = Some(why),
+        }
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// Why there is no forecast (yet).
+    pub(crate) fn reading(
+        &self,
+        policy: &ForecastPolicy,
+        now: Timestamp,
+    ) -> Result<ForecastReading, String> {
         let failure = || self.failure.clone().unwrap_or_else(|| "it is being fitted".into());
         let fit = self.fit.as_ref().ok_or_else(failure)?;
         let age = now.saturating_sub(fit.fitted_at());
         if age > STALE * lifetime(fit) {
             return Err(format!("the last one is {} s old: {}", age / 1000, failure()));
         }
-        ForecastReading::of(fit, &self.policy, now)
+        ForecastReading::of(fit, policy, now)
     }
+}
+
+struct Entry {
+    policy: ForecastPolicy,
+    current: Current,
+    running: bool,
+    asked_at: Timestamp,
 }
 
 fn lifetime(fit: &Fit) -> i64 {
     fit.step_ms().max(REFIT_MS)
+}
+
+/// What a fit that is made right now says, for one who asks once and can wait.
+///
+/// # Errors
+/// Why there is no forecast.
+pub async fn now(
+    history: &dyn History,
+    namespace: &str,
+    policy: &ForecastPolicy,
+    now: Timestamp,
+) -> Result<ForecastReading, String> {
+    let fit = in_time(fit(history, namespace, policy, now)).await?;
+    ForecastReading::of(&fit, policy, now)
+}
+
+/// A fit, unless history takes too long.
+async fn in_time(fit: impl Future<Output = Result<Fit, String>>) -> Result<Fit, String> {
+    let late = |_| Err(format!("no history within {} s", HISTORY_TIMEOUT.as_secs()));
+    tokio::time::timeout(HISTORY_TIMEOUT, fit).await.unwrap_or_else(late)
 }
 
 /// Forecasts of all autoscalers that ask for one.
@@ -157,9 +201,7 @@ impl Forecaster {
         }
         let new = || Entry {
             policy: policy.clone(),
-            fit: None,
-            failure: None,
-            tried_at: None,
+            current: Current::default(),
             running: false,
             asked_at: now,
         };
@@ -169,12 +211,12 @@ impl Forecaster {
             *entry = Entry { running: entry.running, ..new() };
         }
         entry.asked_at = now;
-        if entry.is_due(now) {
+        if !entry.running && entry.current.is_due(now) {
             entry.running = true;
             let (forecaster, policy) = (Arc::clone(self), policy.clone());
             tokio::spawn(async move { forecaster.refit(key, policy).await });
         }
-        entry.reading(now)
+        entry.current.reading(&entry.policy, now)
     }
 
     /// Nobody asks for this one any more.
@@ -186,22 +228,14 @@ impl Forecaster {
     async fn refit(&self, key: Key, policy: ForecastPolicy) {
         // The semaphore is never closed: without a permit it goes on either way.
         let _permit = self.permits.acquire().await.ok();
-        let asked = fit(&*self.history, &key.namespace, &policy, self.clock.now());
-        let fitted = match tokio::time::timeout(HISTORY_TIMEOUT, asked).await {
-            Ok(fitted) => fitted,
-            Err(_) => Err(format!("no history within {} s", HISTORY_TIMEOUT.as_secs())),
-        };
+        let fitted = in_time(fit(&*self.history, &key.namespace, &policy, self.clock.now())).await;
         let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(&key) else { return };
         entry.running = false;
         if entry.policy != policy {
             return;
         }
-        entry.tried_at = Some(self.clock.now());
-        match fitted {
-            Ok(fit) => (entry.fit, entry.failure) = (Some(fit), None),
-            Err(why) => entry.failure = Some(why),
-        }
+        entry.current.take(fitted, self.clock.now());
     }
 }
 

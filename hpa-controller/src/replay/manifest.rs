@@ -12,11 +12,10 @@ use serde_json::Value;
 
 use super::{PodRequests, Subject};
 use crate::decide::quantity::milli;
+use crate::explain::objects::documents;
 use crate::inputs::{ContainerRequests, Gates};
 use crate::spec;
-
-/// Deepest nesting of a manifest.
-const DEPTH_MAX: usize = 64;
+use crate::steer;
 
 /// Most objects of all files together.
 const OBJECTS_MAX: usize = 10_000;
@@ -170,14 +169,10 @@ pub fn subjects(
 
 /// All objects of a file, those of lists too.
 fn objects(file: &str, text: &str, left: &mut usize) -> Result<Vec<Value>, ManifestError> {
-    let budget = serde_saphyr::budget! { max_depth: DEPTH_MAX };
-    let options = serde_saphyr::options! { with_snippet: false, budget: budget };
-    let documents: Vec<Option<Value>> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
-            ManifestError::Syntax { file: String::from(file), reason: error.to_string() }
-        })?;
+    let documents = documents(text)
+        .map_err(|reason| ManifestError::Syntax { file: String::from(file), reason })?;
     let mut objects = Vec::new();
-    for mut document in documents.into_iter().flatten() {
+    for mut document in documents.into_iter().filter(|document| !document.is_null()) {
         match document.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => objects.extend(items),
             _ => objects.push(document),
@@ -205,6 +200,11 @@ fn subject(
         autoscaler.metadata.namespace = Some(String::from(namespace));
     }
     spec::set_defaults(&mut autoscaler.spec);
+    // Of one that is steered, what its owner means.
+    let annotations = autoscaler.metadata.annotations.as_ref();
+    if let Some(meant) = annotations.and_then(|all| steer::real_spec(all, &autoscaler.spec)) {
+        autoscaler.spec = meant.map_err(|error| wrong(error.to_string()))?;
+    }
     let complaints = spec::validate(&autoscaler, gates);
     if !complaints.is_empty() {
         let complaints: Vec<String> = complaints.iter().map(ToString::to_string).collect();
@@ -368,6 +368,23 @@ spec:
     }
 
     #[test]
+    fn of_a_steered_one_what_is_meant_is_tried() {
+        let plain = spec::autoscaler(documents(AUTOSCALER).unwrap().remove(0)).unwrap();
+        let mut steered = serde_json::to_value(steer::steered(&plain).unwrap()).unwrap();
+        steered["apiVersion"] = Value::from("autoscaling/v2");
+        steered["kind"] = Value::from("HorizontalPodAutoscaler");
+        steered["spec"]["maxReplicas"] = Value::from(4);
+        let found = read(&[&steered.to_string()], &[]).unwrap();
+        let spec = &found[0].spec;
+        let metrics = spec.metrics.as_ref().unwrap();
+        assert_eq!((spec.max_replicas, metrics[0].type_.as_str()), (4, "Resource"));
+        steered["metadata"]["annotations"][steer::ANNOTATION] = Value::from("{");
+        let error = read(&[&steered.to_string()], &[]).unwrap_err();
+        let expected = "1.yaml: HorizontalPodAutoscaler web: metadata.annotations[autoscaling.sextant.dev/steered-spec]: ";
+        assert!(error.starts_with(expected), "{error}");
+    }
+
+    #[test]
     fn several_of_a_file_are_told_apart() {
         let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [
             serde_saphyr::from_str::<Value>(AUTOSCALER).unwrap(),
@@ -389,7 +406,8 @@ spec:
         let broken = TARGET.replace("cpu: 50m", "cpu: much");
         let error = read(&[AUTOSCALER, &broken], &[]).unwrap_err();
         assert!(error.starts_with("2.yaml: Deployment web: container log: resources: "), "{error}");
-        assert!(read(&["a: [b"], &[]).unwrap_err().starts_with("1.yaml: "));
+        let error = read(&[&format!("{AUTOSCALER}---\na: [b")], &[]).unwrap_err();
+        assert!(error.starts_with("1.yaml: document 2: "), "{error}");
         assert_eq!(
             read(&[TARGET], &[]).unwrap_err(),
             "there is no HorizontalPodAutoscaler in 1.yaml"

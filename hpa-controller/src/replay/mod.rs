@@ -34,7 +34,7 @@ pub use manifest::{ManifestError, RequestFlag, subjects};
 pub use queries::Queries;
 pub use record::{Archive, record};
 pub use report::{Outcome, Report, Setting, html, json, table};
-pub use run::{Rescale, Trace, run};
+pub use run::{Forecasts, Rescale, Trace, run};
 pub use scenario::{Found, Model, Requests, Scenario, Signal, simulated};
 
 use crate::inputs::ContainerRequests;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::queries::{Described, Queries, Source};
 use super::scenario::{Found, Model, Requests, Scenario, Signal};
 use super::{Grid, PodRequests, REPLICAS_MAX, ReplayError, Subject};
+use crate::beyond;
 use crate::decide::effective_metrics;
+use crate::forecast::Demand;
 use crate::inputs::ContainerRequests;
 use crate::sources::{History, HistorySeries};
 
@@ -139,6 +141,7 @@ pub async fn record(
         found.push(said);
     }
     let requests = requests(archive, subject, queries, &described, &mut found).await?;
+    let forecast = forecast(archive, subject, &mut found).await;
     let begin = replicas.or_else(|| first_replicas(recorded.as_deref()));
     Ok(Scenario {
         grid,
@@ -148,9 +151,28 @@ pub async fn record(
         requests,
         replicas: begin.unwrap_or_else(|| subject.spec.min_replicas.unwrap_or(1).max(1)),
         recorded,
+        forecast,
         found,
         notes,
     })
+}
+
+/// What forecasts are made from, if annotations ask for them. Without it the replay goes on as the controller would.
+async fn forecast(
+    archive: &mut Archive<'_>,
+    subject: &Subject,
+    found: &mut Vec<Found>,
+) -> Option<Result<Demand, String>> {
+    let policy = beyond::parse(&subject.annotations).0.forecast?;
+    let (first, last) = (archive.grid.from(), archive.grid.to());
+    let demand = Demand::ask(archive.history, &subject.namespace, &policy, first, last).await;
+    if let Ok(demand) = &demand {
+        (archive.asked)(demand.query());
+        let (points, of) = demand.known();
+        let what = String::from("demand for the forecast");
+        found.push(Found { what, query: String::from(demand.query()), points, of });
+    }
+    Some(demand)
 }
 
 /// For whom history is asked, and how.

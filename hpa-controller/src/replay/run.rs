@@ -12,6 +12,7 @@ use super::{PodRequests, REPLICAS_MAX, ReplayError, Subject};
 use crate::beyond::Beyond;
 use crate::decide::{Written, conclude, decide};
 use crate::decision::Decision;
+use crate::forecast::ForecastReading;
 use crate::inputs::{
     Constants, Inputs, Memory, MetricAnswer, PodFacts, PodReading, PodSet, ScaleReading,
     ValueReading,
@@ -41,10 +42,48 @@ pub struct Trace {
     pub bounds: Vec<(i32, i32)>,
     /// A metric failed, or all did.
     pub failed: Vec<bool>,
+    /// Forecasts, if there were any to be made.
+    pub forecasts: Forecasts,
     /// Rescales in order of time, the first hundred thousand.
     pub rescales: Vec<Rescale>,
     /// What decisions complained about, each text once with how often it was said; the first few.
     pub errors: Vec<(String, usize)>,
+}
+
+/// What forecasts did in all decisions. One that is only previewed changes nothing, and is counted as if it did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forecasts {
+    /// Decisions for which there was one.
+    pub made: usize,
+    /// Decisions that it raised above what metrics proposed.
+    pub raised: usize,
+    /// Decisions without one though it was asked for, and why: each text once, the first few.
+    pub failed: Vec<(String, usize)>,
+}
+
+impl Forecasts {
+    fn note(&mut self, asked: Option<&Result<ForecastReading, String>>, decision: &Decision) {
+        match asked {
+            None => {}
+            Some(Ok(reading)) => {
+                self.made += 1;
+                let metrics = decision.proposed_replicas;
+                self.raised +=
+                    usize::from(metrics.is_some_and(|proposed| reading.replicas > proposed));
+            }
+            Some(Err(why)) => count(&mut self.failed, why),
+        }
+    }
+}
+
+/// Counts a text, unless there are many others already.
+fn count(counted: &mut Vec<(String, usize)>, text: &str) {
+    const TEXTS_MAX: usize = 8;
+    if let Some((_, times)) = counted.iter_mut().find(|(known, _)| known == text) {
+        *times += 1;
+    } else if counted.len() < TEXTS_MAX {
+        counted.push((String::from(text), 1));
+    }
 }
 
 /// A rescale.
@@ -90,7 +129,7 @@ pub fn run(
         memory: Memory::default(),
         beyond: Beyond::default(),
     };
-    let extras = Extras::of(subject);
+    let mut extras = Extras::of(subject, scenario);
     let selector = format!("app={}", subject.spec.scale_target_ref.name);
     let mut trace = Trace::default();
     for step in 0..grid.len() {
@@ -120,6 +159,7 @@ pub fn run(
         }
         answers.take_back(&mut inputs.metrics);
         trace.note(&decision, replicas, now);
+        trace.forecasts.note(inputs.beyond.forecast.as_ref(), &decision);
         if decision.rescale {
             replicas = decision.desired_replicas;
             fleet.resize(followed(subject, replicas, now)?, now, &mut pods);
@@ -143,7 +183,6 @@ fn followed(subject: &Subject, replicas: i32, at: Timestamp) -> Result<usize, Re
 
 impl Trace {
     fn note(&mut self, decision: &Decision, before: i32, now: Timestamp) {
-        const ERRORS_MAX: usize = 8;
         let after = if decision.rescale { decision.desired_replicas } else { before };
         self.before.push(before);
         self.after.push(after);
@@ -159,12 +198,7 @@ impl Trace {
         self.bounds.push((decision.bounds.min_replicas, decision.bounds.max_replicas));
         self.failed.push(decision.error.is_some());
         if let Some(error) = &decision.error {
-            let known = self.errors.iter().position(|(known, _)| known == error);
-            if let Some(known) = known {
-                self.errors[known].1 += 1;
-            } else if self.errors.len() < ERRORS_MAX {
-                self.errors.push((error.clone(), 1));
-            }
+            count(&mut self.errors, error);
         }
         if decision.rescale && self.rescales.len() < RESCALES_MAX {
             let reason = decision.reason.clone();

@@ -10,6 +10,7 @@ use super::curve::Curve;
 use super::queries::{Described, Source};
 use super::{Grid, PodRequests, ReplayError, Subject};
 use crate::decide::effective_metrics;
+use crate::forecast::Demand;
 
 /// What is assumed about metrics when there are other replicas than there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +116,8 @@ pub struct Scenario {
     pub replicas: i32,
     /// Replicas as they were, NaN where that is not known.
     pub recorded: Option<Vec<f64>>,
+    /// What forecasts are made from, or why none can be; `None` where annotations ask for none, and where the load is made up.
+    pub forecast: Option<Result<Demand, String>>,
     /// What history was asked for.
     pub found: Vec<Found>,
     /// What whoever reads the result should know.
@@ -187,6 +190,7 @@ pub fn simulated(
         requests,
         replicas,
         recorded: None,
+        forecast: None,
         found: Vec::new(),
         notes,
     })

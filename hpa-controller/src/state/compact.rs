@@ -38,7 +38,7 @@ pub(super) struct Saved {
 
 /// Until when what is saved counts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ages {
+pub(crate) struct Ages {
     /// Recommendations older than this matter to no window.
     pub(super) retention: Duration,
     /// If nothing was decided for longer than this, recommendations are missing that would matter.

@@ -20,7 +20,9 @@ const SHARD_BYTES_MAX: usize = 768 << 10;
 /// How many there are at most: room for some 80,000 autoscalers. `deploy/hpa-controller.yaml` names them.
 const SHARDS_MAX: usize = 16;
 /// The key in their data.
-const DATA_KEY: &str = "state.jsonl";
+pub(crate) const DATA_KEY: &str = "state.jsonl";
+/// The label that they have: whose they are.
+pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Time for one request that reads.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -191,7 +193,7 @@ impl ConfigMaps {
     }
 
     fn map(&self, name: &str, text: &str, version: Option<String>) -> ConfigMap {
-        let label = (String::from("app.kubernetes.io/managed-by"), self.prefix.clone());
+        let label = (String::from(MANAGED_BY), self.prefix.clone());
         ConfigMap {
             metadata: ObjectMeta {
                 namespace: Some(self.namespace.clone()),

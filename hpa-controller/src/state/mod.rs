@@ -21,10 +21,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use config_maps::ConfigMapOptions;
+pub(crate) use config_maps::{DATA_KEY, MANAGED_BY};
 pub use key::HpaKey;
 pub use log::{DecisionLog, LogOptions, Summary};
 pub use logged::Logged;
 pub use segments::{ReadSegments, SegmentOptions, read_segments};
+pub(crate) use store::saved_in;
 pub use store::{StateOptions, StateStore};
 
 /// Whether decisions are carried out.

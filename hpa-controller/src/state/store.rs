@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::compact::{Ages, Saved};
 use super::config_maps::{ConfigMapOptions, ConfigMaps};
-use super::directory::Directory;
+use super::directory::{Directory, parse};
 use super::{HpaKey, StateError};
 use crate::inputs::Memory;
 use crate::leader::Leadership;
@@ -54,6 +54,25 @@ impl StateOptions {
             gap_max: GAP_MIN.max(sync_period.saturating_mul(GAP_PERIODS)),
         }
     }
+
+    /// Until when what is kept counts.
+    pub(crate) const fn ages(&self) -> Ages {
+        Ages { retention: self.retention, gap_max: self.gap_max }
+    }
+}
+
+/// What the lines of `text`, found at `place`, say of one autoscaler at `now`, and when that was written; `None` if nothing that counts.
+pub(crate) fn saved_in(
+    text: &str,
+    place: &str,
+    key: &HpaKey,
+    uid: &str,
+    now: Timestamp,
+    ages: Ages,
+) -> Option<(Memory, Timestamp)> {
+    let saved = parse(text, place).into_iter().filter(|saved| saved.key() == *key);
+    let saved = saved.filter(|saved| *saved.uid == *uid).max_by_key(|saved| saved.at)?;
+    Some((saved.restore(now, ages)?, saved.at))
 }
 
 /// The memory of all autoscalers. It is read once leadership is gained, and written by the leader alone.

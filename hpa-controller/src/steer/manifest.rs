@@ -147,6 +147,7 @@ spec:
             assert!(error.to_string().starts_with(expected), "{error}");
         };
         check("", "there is no HorizontalPodAutoscaler in it");
+        check(&format!("{PLAIN}---\na: ["), "document 2: ");
         check("kind: Service\n", "document 1: it is a Service, not a HorizontalPodAutoscaler");
         let wrong = PLAIN.replace("maxReplicas: 20", "maxReplicas: many");
         check(&wrong, "document 1: spec.maxReplicas: ");

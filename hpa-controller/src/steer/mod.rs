@@ -12,7 +12,7 @@ mod rewrite;
 mod routes;
 
 pub use manifest::{Direction, ManifestError, rewrite};
-pub use recommendations::{Recommendations, Recommended, Unavailable};
+pub use recommendations::{Recommendations, Recommended, Unavailable, own_status};
 pub use rewrite::{
     ANNOTATION, HPA_LABEL, METRIC, SteerError, metric_name_label, real_spec, steered, unsteered,
 };

@@ -80,6 +80,18 @@ pub struct Recommendations {
     lifetime_ms: i64,
 }
 
+/// What counts, for a first decision, of the status `shown`, which is the managed controller's: whether it was an autoscaler that took
+/// the last replica, without which none comes back.
+#[must_use]
+pub fn own_status(shown: &HorizontalPodAutoscalerStatus) -> HorizontalPodAutoscalerStatus {
+    let conditions = shown.conditions.iter().flatten();
+    let kept = conditions.filter(|condition| condition.type_ == SCALED_TO_ZERO);
+    HorizontalPodAutoscalerStatus {
+        conditions: Some(kept.cloned().collect()),
+        ..HorizontalPodAutoscalerStatus::default()
+    }
+}
+
 impl Recommendations {
     /// Nothing yet, for autoscalers that are decided about every `sync_period`.
     #[must_use]
@@ -111,14 +123,7 @@ impl Recommendations {
         shown: &HorizontalPodAutoscalerStatus,
     ) -> HorizontalPodAutoscalerStatus {
         let known = self.known.read().get(key).and_then(|entry| entry.status.clone());
-        known.unwrap_or_else(|| {
-            let conditions = shown.conditions.iter().flatten();
-            let kept = conditions.filter(|condition| condition.type_ == SCALED_TO_ZERO);
-            HorizontalPodAutoscalerStatus {
-                conditions: Some(kept.cloned().collect()),
-                ..HorizontalPodAutoscalerStatus::default()
-            }
-        })
+        known.unwrap_or_else(|| own_status(shown))
     }
 
     /// What becomes of a decision when its count is published: where upstream would write the scale, that counts as done.

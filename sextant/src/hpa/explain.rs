@@ -1,5 +1,6 @@
 //! `sextant hpa explain`: what an autoscaler decides and why, from files, a cluster, or a running controller.
 
+use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -8,13 +9,13 @@ use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use hpa_controller::decide::{Written, conclude, decide};
 use hpa_controller::explain::objects::{Autoscaler, Objects, TEXT_BYTES_MAX};
-use hpa_controller::explain::{Explanation, MEMORY_UNKNOWN, document};
+use hpa_controller::explain::{Explanation, document};
 use hpa_controller::state::Logged;
 use hpa_controller::{Constants, Inputs};
 use model::{Clock, SystemClock, Timestamp};
 
 use super::SettingsFlags;
-use super::live::{self, ClusterFlags};
+use super::live::{self, ClusterFlags, KnownFlags};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -27,9 +28,6 @@ Examples:
   kubectl get -n shop hpa,deployments,pods,podmetrics.metrics.k8s.io -o yaml > shop.yaml
   sextant hpa explain -f shop.yaml
       Decide on what was saved.";
-
-/// Samples older than this are worth a word.
-const STALE_MS: i64 = 300_000;
 
 /// `sextant hpa explain`
 #[derive(Debug, Args)]
@@ -53,6 +51,8 @@ pub(super) struct ExplainFlags {
     settings: SettingsFlags,
     #[command(flatten)]
     cluster: ClusterFlags,
+    #[command(flatten)]
+    known: KnownFlags,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -105,6 +105,15 @@ impl Wanted {
     }
 }
 
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(namespace) = &self.namespace {
+            write!(f, "{namespace}/")?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
 fn time(text: &str) -> Result<Timestamp, String> {
     let time: jiff::Timestamp = text.parse().map_err(|_| String::from("it is not RFC 3339"))?;
     Ok(time.as_millisecond())
@@ -145,9 +154,10 @@ fn live(flags: &ExplainFlags, wanted: &Wanted) -> anyhow::Result<Explanation> {
             return live::of_controller(url, wanted).await;
         }
         let constants = flags.settings.constants();
-        let collected = live::inputs(&flags.cluster, wanted, &constants).await?;
+        let mut collected =
+            live::collected(&flags.cluster, &flags.known, wanted, &constants).await?;
         let mut explanation = explain(&collected.inputs, SystemClock.now());
-        explanation.notes.push(String::from(MEMORY_UNKNOWN));
+        explanation.notes.append(&mut collected.notes);
         Ok(explanation)
     })
 }
@@ -174,13 +184,15 @@ fn saved(flags: &ExplainFlags) -> anyhow::Result<Vec<Explanation>> {
     if !explanations.is_empty() {
         return Ok(explanations);
     }
+    let files: Vec<_> = flags.files.iter().map(|file| file.display().to_string()).collect();
+    let files = files.join(", ");
     match &flags.autoscaler {
-        None => bail!("no HorizontalPodAutoscaler in these files"),
+        None => bail!("no HorizontalPodAutoscaler in {files}"),
         Some(wanted) => {
             let known: Vec<_> =
                 objects.autoscalers().map(|it| format!("{}/{}", it.namespace, it.name)).collect();
             let known = if known.is_empty() { String::from("none") } else { known.join(", ") };
-            bail!("no HorizontalPodAutoscaler {} in these files; there is {known}", wanted.name)
+            bail!("no HorizontalPodAutoscaler {wanted} in {files}; there is {known}")
         }
     }
 }
@@ -193,14 +205,8 @@ fn explain_saved(
     is_present: bool,
 ) -> Explanation {
     let (inputs, mut notes) = objects.inputs(autoscaler, constants, now);
-    let newest = objects.newest_sample();
-    let age = newest.map(|newest| now.saturating_sub(newest)).filter(|age| *age > STALE_MS);
-    if let (Some(age), Some(newest), true) = (age, newest, is_present) {
-        let newest = jiff::Timestamp::from_millisecond(newest).unwrap_or_default();
-        let age = jiff::SignedDuration::from_secs(age / 1000);
-        notes.push(format!(
-            "decided as of the present time, {age:#} after the newest sample; --now={newest} decides as of then"
-        ));
+    if is_present {
+        notes.extend(objects.stale(now));
     }
     let mut explanation = explain(&inputs, now);
     explanation.invalid = autoscaler.invalid(&constants.gates);
@@ -221,10 +227,12 @@ fn explain_logged(logged: &Logged) -> Explanation {
     let again = Logged { decision: logged.again(), ..logged.clone() };
     let mut explanation = hpa_controller::explain::logged(&again);
     if again.decision != logged.decision {
-        explanation.notes.push(format!(
-            "the controller that logged this decided differently: {} instead of {}",
-            logged.decision.desired_replicas, again.decision.desired_replicas
-        ));
+        let (before, now) = (logged.decision.desired_replicas, again.decision.desired_replicas);
+        explanation.notes.push(if before == now {
+            format!("the controller that logged this decided for {before} replicas too, by other numbers on the way")
+        } else {
+            format!("the controller that logged this decided differently: {before} instead of {now}")
+        });
     }
     explanation
 }
@@ -297,5 +305,97 @@ mod tests {
         assert!(given.gates.configurable_tolerance);
         assert!(parse(&["web", "--feature-gates=Other=true"]).is_err());
         assert!(parse(&["web", "--horizontal-pod-autoscaler-tolerance=-1"]).is_err());
+    }
+
+    /// Files of these contents, explained with these arguments. In place of a file's path stands its name.
+    fn explained(files: &[(&str, &str)], arguments: &[&str]) -> Result<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut all = Vec::new();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            all.push(format!("--filename={}", path.display()));
+        }
+        let all: Vec<&str> =
+            all.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
+        let folder = format!("{}/", folder.path().display());
+        run(&parse(&all)?).map_err(|error| format!("{error:#}").replace(&folder, ""))
+    }
+
+    const AUTOSCALER: &str = "\
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: web, namespace: shop}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+  minReplicas: 2
+  maxReplicas: 10
+";
+
+    #[test]
+    fn bad_files_are_told_by_name_and_document() {
+        let second =
+            |from: &str, to: &str| format!("{AUTOSCALER}---\n{}", AUTOSCALER.replace(from, to));
+        let broken = second("{name: web, ", "{name: [web, ");
+        let field = second("maxReplicas: 10", "maxReplicas: [10]");
+        let version = second("autoscaling/v2", "autoscaling/v2beta2");
+        let two = second("maxReplicas: 10", "maxReplicas: 11");
+        for (text, expected) in [
+            (broken.as_str(), "a.yaml: document 2: "),
+            ("{\"apiVersion\": \"v1\", ", "a.yaml: document 1: EOF while parsing"),
+            (&field, "a.yaml: document 2: spec.maxReplicas: invalid type: sequence"),
+            (
+                &version,
+                "a.yaml: document 2: apiVersion: autoscaling/v2beta2 is not a version of autoscalers that Kubernetes serves: autoscaling/v2 and autoscaling/v1 are",
+            ),
+            (
+                &two,
+                "a.yaml: document 2: HorizontalPodAutoscaler shop/web is in a.yaml: document 1 too, and differs there",
+            ),
+            ("a: 1\n", "a.yaml: document 1: kind: there is none"),
+            ("apiVersion: v1\nkind: Gadget\n", "no HorizontalPodAutoscaler in a.yaml"),
+            ("", "no HorizontalPodAutoscaler in a.yaml"),
+        ] {
+            let error = explained(&[("a.yaml", text)], &[]).unwrap_err();
+            assert!(error.starts_with(expected), "{error}\n{text}");
+        }
+        let changed = AUTOSCALER.replace("maxReplicas: 10", "maxReplicas: 11");
+        let error = explained(&[("a.yaml", AUTOSCALER), ("b.yaml", &changed)], &[]).unwrap_err();
+        let expected = "b.yaml: document 1: HorizontalPodAutoscaler shop/web is in a.yaml: document 1 too, and differs there";
+        assert_eq!(error, expected);
+        let error = explained(&[("a.yaml", AUTOSCALER)], &["other/web"]).unwrap_err();
+        assert_eq!(error, "no HorizontalPodAutoscaler other/web in a.yaml; there is shop/web");
+        let error = run(&parse(&["-f", "/nonexistent/a.yaml"]).unwrap()).unwrap_err();
+        assert!(format!("{error:#}").starts_with("cannot open /nonexistent/a.yaml: "), "{error:#}");
+    }
+
+    #[test]
+    fn all_autoscalers_of_the_files_are_explained_or_the_one_that_is_named() {
+        let other = AUTOSCALER.replace("{name: web, ", "{name: api, ");
+        let both = [("a.yaml", AUTOSCALER), ("b.yaml", other.as_str())];
+        let explained = |arguments: &[&str]| -> serde_json::Value {
+            serde_json::from_str(&explained(&both, arguments).unwrap()).unwrap()
+        };
+        let all = explained(&["-o", "json"]);
+        let names: Vec<_> =
+            all.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["api", "web"]);
+        let one = explained(&["-o", "json", "shop/web"]);
+        assert_eq!((one["name"].as_str(), one["desiredReplicas"].as_i64()), (Some("web"), Some(0)));
+    }
+
+    #[test]
+    fn flags_of_a_live_explanation_need_what_they_are_about() {
+        let flags = parse(&["web", "--prometheus-header=a=b"]).unwrap();
+        let error = run(&flags).unwrap_err().to_string();
+        assert_eq!(error, "--prometheus-header: it needs --prometheus-url");
+        for wrong in [
+            &["-f", "a", "--prometheus-url=http://x"][..],
+            &["web", "--controller=http://x", "--prometheus-url=http://x"],
+            &["-f", "a", "--state-config-maps=a/b"],
+            &["web", "--state-config-maps=a/b/c"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

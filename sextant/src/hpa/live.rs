@@ -6,16 +6,25 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use hpa_controller::explain::Explanation;
-use hpa_controller::{ApiMetrics, ApiServer, Collected, Constants, Memory, collect};
+use hpa_controller::history::ApiHistory;
+use hpa_controller::state::HpaKey;
+use hpa_controller::{
+    ApiMetrics, ApiServer, CollectOptions, Collected, Constants, History, StateMaps, collect,
+};
 use kube::Client;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use model::SystemClock;
 use serde::Deserialize;
 
 use super::explain::Wanted;
+use super::prometheus::ServerFlags;
+use crate::hpa_controller::LEASE_NAME;
+use crate::kubeconfig;
 
 /// Requests to the metrics APIs a second, and at once: those of a person who waits.
 const QPS: f64 = 50.0;
 const BURST: u32 = 100;
+/// How often a controller decides unless told otherwise: what it remembers counts for a few times that.
+const SYNC_PERIOD: Duration = Duration::from_secs(15);
 /// Time for the controller's answer.
 const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(30);
 /// An explanation about very many pods is large.
@@ -33,34 +42,71 @@ pub(super) struct ClusterFlags {
     context: Option<String>,
 }
 
-impl ClusterFlags {
-    /// The cluster, and the namespace of the context.
-    async fn config(&self) -> anyhow::Result<kube::Config> {
-        let options =
-            KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        Ok(match &self.kubeconfig {
-            Some(path) => {
-                let file = Kubeconfig::read_from(path)?;
-                kube::Config::from_custom_kubeconfig(file, &options).await?
-            }
-            None if self.context.is_some() => kube::Config::from_kubeconfig(&options).await?,
-            None => kube::Config::infer().await?,
-        })
+/// What a controller knows besides the cluster, and where it is.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "History")]
+pub(super) struct KnownFlags {
+    /// Server with a Prometheus API that forecasts are made from, as the controller's --hpa.prometheus-url
+    #[arg(long, value_name = "URL", conflicts_with_all = ["files", "controller"])]
+    prometheus_url: Option<String>,
+    #[command(flatten)]
+    server: ServerFlags,
+    /// Config maps in which a controller keeps earlier recommendations and rescales: the name of its Lease, which is looked for in all
+    /// namespaces unless one is given
+    #[arg(
+        long,
+        value_name = "[NAMESPACE/]NAME",
+        default_value = LEASE_NAME,
+        conflicts_with_all = ["files", "controller"]
+    )]
+    state_config_maps: Wanted,
+}
+
+impl KnownFlags {
+    fn history(&self) -> anyhow::Result<Option<ApiHistory>> {
+        let Some(url) = &self.prometheus_url else {
+            return match self.server.given() {
+                Some(flag) => bail!("{flag}: it needs --prometheus-url"),
+                None => Ok(None),
+            };
+        };
+        Ok(Some(ApiHistory::new(self.server.client(url).context("--prometheus-url")?)))
     }
 }
 
 /// What a decision is made from right now. Only reads.
-pub(super) async fn inputs(
-    flags: &ClusterFlags,
+pub(super) async fn collected(
+    cluster: &ClusterFlags,
+    known: &KnownFlags,
     wanted: &Wanted,
     constants: &Constants,
 ) -> anyhow::Result<Collected> {
-    let config = flags.config().await?;
-    let namespace = wanted.namespace().unwrap_or(&config.default_namespace).to_owned();
+    let history = known.history()?;
+    let config =
+        kubeconfig::for_person(cluster.kubeconfig.as_deref(), cluster.context.as_deref()).await?;
+    let namespace = wanted.namespace().unwrap_or(&config.default_namespace);
+    let key = HpaKey::new(namespace, wanted.name());
     let client = Client::try_from(config).context("cannot use this configuration")?;
     let metrics = ApiMetrics::new(ApiServer::new(client.clone(), QPS, BURST));
-    let memory = Memory::default();
-    Ok(collect(&client, &metrics, constants, &namespace, wanted.name(), memory).await?)
+    let maps = &known.state_config_maps;
+    let options = CollectOptions {
+        constants,
+        source: &metrics,
+        history: history.as_ref().map(|history| history as &dyn History),
+        state: StateMaps {
+            namespace: maps.namespace().map(String::from),
+            prefix: String::from(maps.name()),
+        },
+        sync_period: SYNC_PERIOD,
+        clock: &SystemClock,
+    };
+    let mut collected = collect(&client, &key, &options).await?;
+    if collected.inputs.beyond.policy.forecast.is_some() && history.is_none() {
+        collected.notes.push(String::from(
+            "no forecast is made; --prometheus-url names the server that the controller makes it from",
+        ));
+    }
+    Ok(collected)
 }
 
 /// The last decision of a running controller.

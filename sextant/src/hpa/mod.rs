@@ -3,6 +3,7 @@
 mod explain;
 mod live;
 mod local_history;
+mod prometheus;
 mod replay;
 mod settings;
 mod simulate;

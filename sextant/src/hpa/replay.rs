@@ -9,11 +9,11 @@ use clap::Args;
 use hpa_controller::History;
 use hpa_controller::history::ApiHistory;
 use hpa_controller::replay::{Archive, Grid, Model, Queries, Setting, record};
-use http::{ClientOptions, TlsOptions};
 use indicatif::ProgressBar;
 use model::{Clock, SystemClock, Timestamp, parse_duration};
 
 use super::local_history::LocalHistory;
+use super::prometheus::{ServerFlags, pair};
 use super::trial::TrialFlags;
 use crate::flags::{LogFlags, LogFormat, LogLevel};
 use crate::go_values::positive_go_duration;
@@ -63,26 +63,8 @@ struct SourceFlags {
     /// A data directory instead, which is only looked at; a server may be using it
     #[arg(long, value_name = "DIR", conflicts_with = "url")]
     data: Option<PathBuf>,
-    /// Header of every question to the server; may be given several times
-    #[arg(long = "prometheus-header", value_name = "NAME=VALUE", value_parser = pair)]
-    headers: Vec<(String, String)>,
-    /// File with a bearer token for the server
-    #[arg(long = "prometheus-token-file", value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// Authority of the server's certificate; the system's, if not given
-    #[arg(long = "prometheus-ca-file", value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// Time for a question and its answer
-    #[arg(
-        long = "prometheus-timeout",
-        value_name = "DURATION",
-        default_value = "2m",
-        value_parser = positive_go_duration
-    )]
-    timeout: Duration,
-    /// Largest answer of the server, before and after decompression
-    #[arg(long = "prometheus-max-answer-bytes", value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
-    answer_bytes_max: usize,
+    #[command(flatten)]
+    server: ServerFlags,
 }
 
 #[derive(Debug, Args)]
@@ -147,25 +129,9 @@ fn not_a_time() -> String {
     String::from("a time is RFC 3339, seconds since 1970, now or now-7d")
 }
 
-fn pair(text: &str) -> Result<(String, String), &'static str> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
-            Ok((String::from(name), String::from(value)))
-        }
-        _ => Err("it is not of the form NAME=VALUE"),
-    }
-}
-
 fn regex(text: &str) -> Result<String, String> {
     let compiled = model::Regex::anchored(text);
     compiled.map(|_| String::from(text)).map_err(|error| error.to_string())
-}
-
-/// `134217728` or `128MiB`.
-fn bytes(text: &str) -> Result<usize, &'static str> {
-    let bytes = text.parse().ok().or_else(|| config::parse_size(text));
-    let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
-    bytes.ok_or("must be a number of bytes above 0, or a size such as 128MiB")
 }
 
 impl SourceFlags {
@@ -175,24 +141,7 @@ impl SourceFlags {
             let history = LocalHistory::open(data)?;
             return Ok((Box::new(history), data.display().to_string()));
         }
-        let ca_pem = self.ca_file.as_ref().map(|path| {
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-        });
-        let tls = Some(TlsOptions { ca_pem: ca_pem.transpose()?, ..TlsOptions::default() });
-        let http = http::Client::new(ClientOptions { tls, ..ClientOptions::default() })?;
-        let client = api_client::Client::new(
-            http,
-            api_client::Options {
-                // Expressions are long, and URLs end up in logs.
-                method: api_client::Method::Post,
-                headers: self.headers.clone(),
-                bearer_token_file: self.token_file.clone(),
-                timeout: self.timeout,
-                body_bytes_max: self.answer_bytes_max,
-                ..api_client::Options::new(&self.url)
-            },
-        )
-        .context("--url")?;
+        let client = self.server.client(&self.url).context("--url")?;
         let name = String::from(client.url());
         Ok((Box::new(ApiHistory::new(client)), name))
     }

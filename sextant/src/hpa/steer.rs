@@ -40,3 +40,29 @@ pub(super) fn run(flags: &SteerFlags) -> anyhow::Result<String> {
     }
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_manifests_are_told_by_name_and_document() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        for (text, expected) in [
+            ("", "there is no HorizontalPodAutoscaler in it"),
+            ("kind: Gadget\n", "document 1: it is a Gadget, not a HorizontalPodAutoscaler"),
+            ("a: [\n", "document 1: "),
+            (
+                "apiVersion: autoscaling/v3\nkind: HorizontalPodAutoscaler\n",
+                "document 1: apiVersion: autoscaling/v3 is not a version of autoscalers",
+            ),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let flags = SteerFlags { files: vec![path.clone()], undo: false };
+            let error = format!("{:#}", run(&flags).unwrap_err());
+            let expected = format!("{}: {expected}", path.display());
+            assert!(error.starts_with(&expected), "{error}");
+        }
+    }
+}

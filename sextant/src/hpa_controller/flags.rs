@@ -10,7 +10,7 @@ use super::ignored::IgnoredFlags;
 use crate::flags::size;
 use crate::go_values::{go_bool, positive_go_duration};
 use crate::hpa::SettingsFlags;
-use crate::metrics_server::KlogFlags;
+use crate::klog::KlogFlags;
 
 /// `sextant hpa-controller`
 #[derive(Debug, Args)]

@@ -18,11 +18,11 @@ use model::SystemClock;
 pub(crate) use flags::HpaControllerFlags;
 use flags::{ElectionFlags, OwnFlags, ReactTo};
 
-use crate::{logging, metrics_server, serve, signals};
+use crate::{kubeconfig, logging, serve, signals};
 
 /// The Lease, unless told otherwise.
 const LEASE_NAMESPACE: &str = "kube-system";
-const LEASE_NAME: &str = "sextant-hpa-controller";
+pub(crate) const LEASE_NAME: &str = "sextant-hpa-controller";
 /// Threads of the runtime: one decides while the other writes decisions down.
 const WORKERS: usize = 2;
 /// Files of decisions with fewer bytes would hold next to nothing.
@@ -30,7 +30,7 @@ const DECISIONS_DISK_MIN: u64 = 1 << 20;
 
 /// Runs until a signal asks to stop, or leadership is lost.
 pub(crate) fn run(flags: &HpaControllerFlags) -> anyhow::Result<()> {
-    logging::start(&metrics_server::log_flags(&flags.log));
+    logging::start(&flags.log.log_flags());
     flags.ignored.warn();
     for (flag, reason) in idle(flags) {
         tracing::warn!(flag, reason, "flag has no effect");
@@ -90,7 +90,7 @@ fn idle(flags: &HpaControllerFlags) -> Vec<(&'static str, &'static str)> {
 async fn api_server(flags: &HpaControllerFlags) -> anyhow::Result<kube::Config> {
     let url = flags.master.as_ref().map(|url| url.parse()).transpose().context("--master")?;
     let mut config = match (&flags.kubeconfig, &url) {
-        (Some(path), _) => metrics_server::kubeconfig(path).await.context("--kubeconfig")?,
+        (Some(path), _) => kubeconfig::from_file(path).await.context("--kubeconfig")?,
         (None, Some(url)) => {
             let url: &axum::http::Uri = url;
             kube::Config::incluster().unwrap_or_else(|_| kube::Config::new(url.clone()))

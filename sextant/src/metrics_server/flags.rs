@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args};
 use http::{CertificateSource, NamedCertificate, TlsVersion};
 
 use super::adapter::AdapterFlags;
 use super::ignored::IgnoredFlags;
 use crate::go_values::{go_bool, go_duration, positive_go_duration};
+use crate::klog::KlogFlags;
 
 /// `sextant metrics-server`
 #[derive(Debug, Args)]
@@ -452,23 +453,4 @@ pub(crate) struct AuthorizationFlags {
         env = "SEXTANT_AUTHORIZATION_WEBHOOK_CACHE_UNAUTHORIZED_TTL"
     )]
     pub(crate) authorization_webhook_cache_unauthorized_ttl: Duration,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Logs")]
-pub(crate) struct KlogFlags {
-    /// Verbosity: 0 to 3 log what matters, 4 and more every request
-    #[arg(long = "v", short = 'v', value_name = "LEVEL", default_value_t = 0, env = "SEXTANT_V")]
-    pub(crate) verbosity: i32,
-    /// Layout of log lines; text on a terminal, JSON otherwise, unless given
-    #[arg(long, value_name = "FORMAT", value_enum, env = "SEXTANT_LOGGING_FORMAT")]
-    pub(crate) logging_format: Option<LoggingFormat>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LoggingFormat {
-    /// One line for people
-    Text,
-    /// One JSON object a line
-    Json,
 }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use http::TlsPolicy;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use metrics_server::auth::{AllowedPaths, FrontProxyFlags};
 use metrics_server::cluster::PodWatch;
 use metrics_server::kubelet::{EndpointOptions, KubeletTls};
@@ -19,26 +18,21 @@ use metrics_server::{
     AuthenticationConfig, AuthorizationConfig, Config, KubeletConfig, ServingConfig,
 };
 use model::SystemClock;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use flags::{AuthenticationFlags, AuthorizationFlags, KubeletFlags, LoggingFormat};
-pub(crate) use flags::{KlogFlags, MetricsServerFlags};
+pub(crate) use flags::MetricsServerFlags;
+use flags::{AuthenticationFlags, AuthorizationFlags, KubeletFlags};
 
-use crate::flags::{LogFlags, LogFormat, LogLevel};
-use crate::{logging, serve, signals};
-
-/// The verbosity from which klog users expect to see requests.
-const DEBUG_VERBOSITY: i32 = 4;
+use crate::{descriptors, kubeconfig, logging, serve, signals};
 
 /// Runs until a signal asks to stop.
 pub(crate) fn run(flags: &MetricsServerFlags) -> anyhow::Result<()> {
-    logging::start(&log_flags(&flags.log));
+    logging::start(&flags.log.log_flags());
     flags.ignored.warn();
     for flag in flags.authentication.idle() {
         let reason = "it needs --requestheader-client-ca-file";
         tracing::warn!(flag, reason, "flag has no effect");
     }
-    raise_descriptor_limit();
+    descriptors::raise_limit();
     // Kubelets have a thread of their own and long lists others. What is left is little, and each worker keeps memory for itself.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -60,29 +54,9 @@ pub(crate) fn run(flags: &MetricsServerFlags) -> anyhow::Result<()> {
     outcome
 }
 
-/// A connection is kept to every node; the limit that a shell or container sets by default is a thousand, as in Go programs,
-/// which raise it too.
-pub(crate) fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
-    }
-}
-
-/// What klog's flags ask for.
-pub(crate) fn log_flags(flags: &KlogFlags) -> LogFlags {
-    let level = if flags.verbosity >= DEBUG_VERBOSITY { LogLevel::Debug } else { LogLevel::Info };
-    let format = flags.logging_format.map(|format| match format {
-        LoggingFormat::Text => LogFormat::Text,
-        LoggingFormat::Json => LogFormat::Json,
-    });
-    LogFlags { level, format }
-}
-
 async fn config(flags: &MetricsServerFlags) -> anyhow::Result<Config> {
     let api_server = match &flags.kubeconfig {
-        Some(path) => kubeconfig(path).await?,
+        Some(path) => kubeconfig::from_file(path).await?,
         None => kube::Config::incluster().context("no --kubeconfig, and not in a cluster")?,
     };
     Ok(Config {
@@ -100,17 +74,9 @@ async fn config(flags: &MetricsServerFlags) -> anyhow::Result<Config> {
     })
 }
 
-/// The current context of the kubeconfig at `path`.
-pub(crate) async fn kubeconfig(path: &Path) -> anyhow::Result<kube::Config> {
-    // It shows its cause, too: with the chain of causes that would be there twice.
-    let file = Kubeconfig::read_from(path).map_err(|error| anyhow::anyhow!("{error}"))?;
-    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-    config.with_context(|| format!("{}", path.display()))
-}
-
 async fn other_kubeconfig(path: Option<&Path>) -> anyhow::Result<Option<Box<kube::Config>>> {
     match path {
-        Some(path) => Ok(Some(Box::new(kubeconfig(path).await?))),
+        Some(path) => Ok(Some(Box::new(kubeconfig::from_file(path).await?))),
         None => Ok(None),
     }
 }

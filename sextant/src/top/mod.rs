@@ -10,13 +10,14 @@ use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{ApiResource, DynamicObject, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 use model::{Clock, SystemClock};
 use serde::de::DeserializeOwned;
 
 use print::{NodeTable, PodTable};
 use usage::{Capacity, NodeUsage, PodUsage};
+
+use crate::kubeconfig;
 
 const GROUP: &str = "metrics.k8s.io";
 const VERSION: &str = "v1beta1";
@@ -128,16 +129,8 @@ pub(crate) fn run(flags: &TopFlags) -> anyhow::Result<()> {
 
 /// A client of the cluster that the flags name, and the namespace of its context.
 async fn connect(flags: &ClusterFlags) -> anyhow::Result<(Client, String)> {
-    let options =
-        KubeConfigOptions { context: flags.context.clone(), ..KubeConfigOptions::default() };
-    let config = match &flags.kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(path)?;
-            kube::Config::from_custom_kubeconfig(file, &options).await?
-        }
-        None if flags.context.is_some() => kube::Config::from_kubeconfig(&options).await?,
-        None => kube::Config::infer().await?,
-    };
+    let config =
+        kubeconfig::for_person(flags.kubeconfig.as_deref(), flags.context.as_deref()).await?;
     let namespace = config.default_namespace.clone();
     let client = Client::try_from(config).context("cannot use this configuration")?;
     let groups = client.list_api_groups().await.map_err(from_server)?;

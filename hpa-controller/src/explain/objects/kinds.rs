@@ -9,6 +9,7 @@ use model::Timestamp;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::owned::Owner;
 use crate::decide::readings::{ContainerUsage, PodUsage};
 use crate::inputs::{ContainerRequests, PodFacts, PodPhase, Readiness, ReadyStatus, ScaleReading};
 use crate::selector;
@@ -72,6 +73,10 @@ struct Metadata {
     #[serde(deserialize_with = "or_default")]
     labels: Labels,
     deletion_timestamp: Option<Time>,
+    #[serde(deserialize_with = "or_default")]
+    uid: String,
+    #[serde(deserialize_with = "or_default")]
+    owner_references: Vec<Owner>,
 }
 
 /// A pod.
@@ -81,6 +86,7 @@ pub(super) struct PodSaved {
     pub(super) namespace: String,
     pub(super) labels: Labels,
     pub(super) facts: Arc<PodFacts>,
+    pub(super) owner: Option<Owner>,
 }
 
 impl Keyed for PodSaved {
@@ -194,6 +200,7 @@ impl TryFrom<PodObject> for PodSaved {
             namespace: namespace(metadata.namespace.as_deref()),
             labels: metadata.labels,
             facts: Arc::new(facts),
+            owner: Owner::controlling(metadata.owner_references),
         })
     }
 }
@@ -216,6 +223,8 @@ impl Condition {
 pub(super) struct ScaleObject {
     namespace: String,
     name: String,
+    /// The target's.
+    pub(super) uid: String,
     pub(super) reading: ScaleReading,
 }
 
@@ -246,6 +255,7 @@ impl From<ScaleSaved> for ScaleObject {
         Self {
             namespace: namespace(scale.metadata.namespace.as_deref()),
             name: scale.metadata.name,
+            uid: scale.metadata.uid,
             reading: ScaleReading {
                 spec_replicas: scale.spec.replicas,
                 status_replicas: scale.status.replicas,
@@ -262,6 +272,9 @@ pub(super) struct Workload {
     pub(super) kind: String,
     pub(super) namespace: String,
     pub(super) name: String,
+    /// Empty if it does not say.
+    pub(super) uid: String,
+    pub(super) owner: Option<Owner>,
     pub(super) reading: ScaleReading,
 }
 
@@ -295,6 +308,8 @@ impl Workload {
             kind: kind.to_owned(),
             namespace: namespace(metadata.namespace.as_deref()),
             name: metadata.name,
+            uid: metadata.uid,
+            owner: Owner::controlling(metadata.owner_references),
             reading: ScaleReading {
                 spec_replicas,
                 status_replicas,
@@ -303,9 +318,13 @@ impl Workload {
         }))
     }
 
+    pub(super) fn is(&self, group: &str, kind: &str) -> bool {
+        self.group == group && self.kind == kind
+    }
+
     /// Whether both are of one kind, and so, if of one name, the same object.
     pub(super) fn is_of_the_kind_of(&self, other: &Self) -> bool {
-        self.kind == other.kind && self.group == other.group
+        self.is(&other.group, &other.kind)
     }
 }
 

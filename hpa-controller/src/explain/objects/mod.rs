@@ -6,6 +6,7 @@
 mod answers;
 mod inputs;
 mod kinds;
+mod owned;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,11 +21,14 @@ use self::kinds::{CustomValue, ExternalValue, Keyed, PodSaved, ScaleObject, Usag
 use crate::inputs::Gates;
 use crate::spec::{self, ReadError, set_defaults, validate};
 use crate::state::Logged;
+use crate::words::span;
 
 /// Longest text that is read.
 pub const TEXT_BYTES_MAX: usize = 256 << 20;
 /// Most objects of all files together.
 const OBJECTS_MAX: usize = 500_000;
+/// Samples older than this are worth a word.
+const STALE_MS: i64 = 300_000;
 /// YAML as deep as this; what the API server takes is far from it.
 const DEPTH_MAX: usize = 64;
 /// Scalars, maps and lists of one file: half a million objects have fewer, and a bomb of aliases more.
@@ -148,12 +152,26 @@ impl Objects {
     }
 
     /// When the newest sample of any metric was taken, in milliseconds since the epoch.
-    #[must_use]
-    pub fn newest_sample(&self) -> Option<Timestamp> {
+    fn newest_sample(&self) -> Option<Timestamp> {
         let usages = self.usages.iter().flat_map(BTreeMap::values).map(|usage| usage.timestamp);
         let custom = self.custom.iter().flatten().flatten().map(|value| value.timestamp);
         let external = self.external.iter().flatten().flatten().map(|value| value.timestamp);
         usages.chain(custom).chain(external).max()
+    }
+
+    /// What is to be noted about a decision at `now`, the present time, if all samples are old: pods that were starting then run for long by
+    /// now.
+    #[must_use]
+    pub fn stale(&self, now: Timestamp) -> Option<String> {
+        let newest = self.newest_sample()?;
+        let age = now.saturating_sub(newest);
+        (age > STALE_MS).then(|| {
+            let newest = super::document::rfc3339(newest);
+            let age = span(age);
+            format!(
+                "decided as of the present time, {age} after the newest sample; --now={newest} decides as of then"
+            )
+        })
     }
 
     fn document(&mut self, place: Place, mut document: Value) -> Result<(), ObjectsError> {
@@ -371,13 +389,16 @@ fn group(version: &str) -> &str {
     version.split_once('/').map_or("", |(group, _)| group)
 }
 
-/// The documents of a file that are not empty.
+/// The documents of a file that are not empty; or in which document what is wrong.
 pub(crate) fn documents(text: &str) -> Result<Vec<Value>, String> {
     // JSON is YAML too, but a reader of JSON keeps every digit and is faster.
     if text.trim_start().starts_with('{') {
-        let values: Result<Vec<Value>, _> =
-            serde_json::Deserializer::from_str(text).into_iter().collect();
-        return values.map_err(|error| error.to_string());
+        let mut values = Vec::new();
+        for value in serde_json::Deserializer::from_str(text).into_iter() {
+            let place = values.len() + 1;
+            values.push(value.map_err(|error| format!("document {place}: {error}"))?);
+        }
+        return Ok(values);
     }
     let budget = serde_saphyr::budget! {
         max_depth: DEPTH_MAX,
@@ -387,8 +408,28 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Value>, String> {
         max_total_scalar_bytes: TEXT_BYTES_MAX,
     };
     let options = serde_saphyr::options! { with_snippet: false, budget: budget };
-    serde_saphyr::from_multiple_with_options(text, options)
-        .map_err(|error| error.without_snippet().to_string())
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+        let place = error.location().map_or(1, |location| document_at(text, location.line()));
+        format!("document {place}: {}", error.without_snippet())
+    })
+}
+
+/// Which document, from 1 and without those that are empty, a line of YAML is in.
+fn document_at(text: &str, line: u64) -> usize {
+    let (mut documents, mut is_begun) = (0, false);
+    let last = usize::try_from(line).unwrap_or(usize::MAX);
+    for line in text.lines().take(last) {
+        let rest = line.strip_prefix("---");
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t'])) {
+            is_begun = false;
+        }
+        let content = rest.unwrap_or(line).trim_start();
+        if !is_begun && !content.is_empty() && !content.starts_with('#') {
+            is_begun = true;
+            documents += 1;
+        }
+    }
+    documents.max(1)
 }
 
 #[cfg(test)]

@@ -16,9 +16,11 @@ pub use table::table;
 
 use super::extras::Extras;
 use super::figures::{Figures, Reproduction};
-use super::run::Trace;
+use super::run::{Forecasts, Trace};
 use super::scenario::{Found, Model, Scenario, Signal};
 use super::{Grid, Subject, instant};
+use crate::beyond;
+use crate::words::span;
 
 /// What all autoscalers of a report were tried on.
 #[derive(Clone, Debug)]
@@ -61,7 +63,8 @@ impl Outcome {
     #[must_use]
     pub fn new(setting: &Setting, subject: &Subject, scenario: Scenario, trace: Trace) -> Self {
         let mut notes = scenario.notes.clone();
-        notes.extend(Extras::of(subject).notes());
+        notes.extend(Extras::of(subject, &scenario).notes());
+        notes.extend(forecast_note(subject, &trace));
         let flap_window_ms = i64::try_from(setting.flap_window.as_millis()).unwrap_or(i64::MAX);
         let figures = Figures::of_trace(&trace, &scenario, flap_window_ms);
         let recorded = scenario.recorded.as_ref().map(|recorded| {
@@ -104,6 +107,29 @@ impl Outcome {
     fn same_target(&self, other: &Self) -> bool {
         self.namespace == other.namespace && self.target == other.target
     }
+}
+
+/// What forecasts did, if annotations ask for them.
+fn forecast_note(subject: &Subject, trace: &Trace) -> Option<String> {
+    let policy = beyond::parse(&subject.annotations).0.forecast?;
+    let Forecasts { made, raised, failed } = &trace.forecasts;
+    let all = trace.after.len();
+    let mut note = match (*made, policy.apply) {
+        (0, _) if failed.is_empty() => return None,
+        (0, _) => String::from("no forecast could be made"),
+        (made, true) => format!(
+            "forecasts were made for {made} of {all} decisions and raised what metrics proposed in {raised}"
+        ),
+        (made, false) => format!(
+            "forecasts were made for {made} of {all} decisions as a preview, which changes nothing; they would have raised what metrics proposed in {raised}"
+        ),
+    };
+    if let Some((why, _)) = failed.first() {
+        let others = if failed.len() > 1 { ", and others" } else { "" };
+        let without = all.saturating_sub(trace.forecasts.made);
+        note.push_str(&format!("; {without} went without one: {why}{others}"));
+    }
+    Some(note)
 }
 
 /// Autoscalers side by side.
@@ -166,26 +192,6 @@ impl Report {
     }
 }
 
-/// A length of time for people: its two largest units.
-fn span(ms: i64) -> String {
-    let ms = ms.unsigned_abs();
-    if ms < 1000 {
-        return format!("{ms}ms");
-    }
-    let seconds = ms / 1000;
-    let units = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
-    let first = units.iter().position(|(_, unit)| seconds >= *unit).unwrap_or(units.len() - 1);
-    let mut left = seconds;
-    let mut text = String::new();
-    for (name, unit) in units.iter().skip(first).take(2) {
-        if left / unit > 0 {
-            text.push_str(&format!("{}{name}", left / unit));
-        }
-        left %= unit;
-    }
-    text
-}
-
 /// A time within the report: from the start if it is made up.
 fn moment(setting: &Setting, at: Timestamp) -> String {
     if setting.simulated {
@@ -211,21 +217,6 @@ fn changes(values: impl Iterator<Item = f64>) -> Vec<(usize, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spans_have_two_units() {
-        for (ms, text) in [
-            (0, "0ms"),
-            (999, "999ms"),
-            (15_000, "15s"),
-            (90_000, "1m30s"),
-            (3_600_000, "1h"),
-            (604_800_000, "7d"),
-            (90_061_000, "1d1h"),
-        ] {
-            assert_eq!(span(ms), text);
-        }
-    }
 
     #[test]
     fn changes_begin_with_the_first_value() {

@@ -7,6 +7,7 @@ use crate::decide::{Written, conclude, decide};
 use crate::explain::{Explanation, document};
 use crate::inputs::{Constants, Inputs, MetricAnswer, PodSet};
 
+mod beyond;
 mod conformance;
 
 /// 2026-11-26T20:00:00Z
@@ -104,14 +105,14 @@ Deployment web asks for 3 replicas and has 3; 2 to 10 are allowed.
 Its selector app=web matches 3 pods.
 
 Metrics
-  1. cpu resource utilization (percentage of request): 90% of what is requested (450m a pod), the target is 60%
-     ratio 1.5 (outside the tolerated 0.9 to 1.1)
+  1. cpu resource utilization: 90% of what is requested (450m a pod), the target is 60%
+     ratio to the target: 1.5, outside the tolerated 0.9 to 1.1
      5 replicas: the ratio times 3 ready pods, rounded up
 
 Stabilization: no recommendation of the last 5m speaks against 5.
-Limits: 5 is within them (rates go to 6).
+Limits: 5 is within the bounds and the rates, which allow up to 6.
 
-=> Deployment web is scaled from 3 to 5: cpu resource utilization (percentage of request) above target.
+=> Deployment web is scaled from 3 to 5: cpu resource utilization above target.
 
 Conditions
   AbleToScale     True   SucceededRescale    the HPA controller was able to update the target scale to 5
@@ -121,7 +122,7 @@ Conditions
 Events
   Normal  SuccessfulRescale  New size: 5; reason: cpu resource utilization (percentage of request) above target
 
-Assumed
+Notes
   earlier recommendations and rescales are not known: this is what a controller decides that has just started, and whose first recommendation is what runs now
 ";
     assert_eq!(explanation.to_string(), expected);
@@ -163,33 +164,96 @@ fn check(text: &str, lines: &[&str]) {
     }
 }
 
-/// 90% of 60% for 3 pods ask for 5.
+/// One pod is one pod, and the notation of Go is not for people. 12.5 of 5 are 2.5, times one ready pod.
 #[test]
-fn what_annotations_ask_for_is_told() {
-    let told_with = |annotations: &str| {
-        let metadata = "metadata: {name: web, namespace: shop";
-        let with = format!("{metadata}, annotations: {{{annotations}}}");
-        let autoscaler = AUTOSCALER.replace(metadata, &with);
-        told(&[&autoscaler, DEPLOYMENT, &pods(), &usage("450m")])
+fn the_singular_and_selectors_are_told_as_people_say_them() {
+    let one = DEPLOYMENT.replace("replicas: 3", "replicas: 1");
+    let pods = pods();
+    let pod = pods.split("---").find(|pod| pod.contains("web-1")).unwrap();
+    let autoscaler =
+        AUTOSCALER.split_once("  metrics:").unwrap().0.replace("minReplicas: 2", "minReplicas: 1");
+    let selector = "{matchLabels: {queue: a}, matchExpressions: [{key: zone, operator: Exists}]}";
+    let external = format!(
+        "{autoscaler}  metrics:\n  - type: External\n    external:\n      metric: {{name: depth, selector: {selector}}}\n      target: {{type: Value, value: 5}}\n"
+    );
+    let depth = json!({"kind": "ExternalMetricValueList", "apiVersion": "external.metrics.k8s.io/v1beta1", "items": [
+        {"metricName": "depth", "metricLabels": {"queue": "a"}, "timestamp": "2026-11-26T19:59:00Z", "value": "12500m"}]});
+    check(
+        &told(&[&external, &one, pod, &depth.to_string()]),
+        &[
+            "Deployment web asks for 1 replica and has 1; 1 to 10 are allowed.",
+            "Its selector app=web matches 1 pod.",
+            "  1. external metric depth{queue=a,zone}: 12.5, the target is 5",
+            "     3 replicas: the ratio times 1 ready pod, rounded up",
+            "=> Deployment web is scaled from 1 to 3: external metric depth{queue=a,zone} above target.",
+        ],
+    );
+    // Two of one name, and one that begins with it: 30 of 5 is the most.
+    let metric = |name: &str, queue: &str| {
+        format!(
+            "  - type: Object\n    object:\n      describedObject: {{kind: Queue, name: q}}\n      metric: {{name: {name}, selector: {{matchLabels: {{queue: {queue}}}}}}}\n      target: {{type: Value, value: 5}}\n"
+        )
     };
-    let text = told_with("autoscaling.sextant.dev/paused-replicas: \"4\"");
+    let several = [metric("depth", "a"), metric("depth", "b"), metric("depths", "c")].concat();
+    let value = |name: &str, queue: &str, value: &str| {
+        json!({"describedObject": {"kind": "Queue", "namespace": "shop", "name": "q"}, "timestamp": "2026-11-26T19:59:00Z",
+            "metric": {"name": name, "selector": {"matchLabels": {"queue": queue}}}, "value": value})
+    };
+    let values = [value("depth", "a", "5"), value("depth", "b", "30"), value("depths", "c", "10")];
+    let values = json!({"kind": "MetricValueList", "apiVersion": "custom.metrics.k8s.io/v1beta2", "items": values});
+    check(
+        &told(&[&format!("{autoscaler}  metrics:\n{several}"), &one, pod, &values.to_string()]),
+        &[
+            "  3. Queue metric depths{queue=c}: 10, the target is 5",
+            "The most that a metric asks for is 6: Queue metric depth{queue=b}.",
+            "=> Deployment web is scaled from 1 to 4: Queue metric depth{queue=b} above target.",
+        ],
+    );
+    let more = autoscaler.replace("minReplicas: 1", "minReplicas: 2");
+    check(
+        &told(&[&more, &one, pod]),
+        &[
+            "1 replica is fewer than the lower bound 2: no metric is asked.",
+            "=> Deployment web is scaled from 1 to 2: Current number of replicas below Spec.MinReplicas.",
+        ],
+    );
+}
+
+/// 10% of 60% for 3 pods ask for 1, below the lower bound. 4 was recommended a minute ago; without it 100% in 15 s allow to go to nothing.
+#[test]
+fn earlier_recommendations_and_the_way_down_are_told() {
+    let objects = objects(&[AUTOSCALER, DEPLOYMENT, &pods(), &usage("50m")]);
+    let mut inputs = only(&objects).0;
+    let recommendation = crate::inputs::Recommendation { replicas: 3, at: NOW - 90_000 };
+    inputs.memory.recommendations = Some(vec![recommendation]);
+    let held = "Stabilization: 3 instead of 1, the highest recommendation of the last 5m, made 1m 30s ago.";
+    check(&explain(&inputs).to_string(), &[held, "Limits: none applies."]);
+
+    let behavior = "  behavior:\n    scaleDown: {stabilizationWindowSeconds: 0}\n";
+    let text = told(&[&format!("{AUTOSCALER}{behavior}"), DEPLOYMENT, &pods(), &usage("50m")]);
     check(
         &text,
         &[
-            "Beyond upstream: paused at 4 replicas instead of 5.",
-            "=> Deployment web is scaled from 3 to 4: paused at this number.",
+            "Policy: 100% in 15s allows down to 0; the period began with 3 (nothing has changed since).",
+            "Limits: 2 instead of 1: the lower bound is 2.",
         ],
     );
-    // It is 21:00 in Berlin.
-    let rule = r#"{\"timezone\": \"Europe/Berlin\", \"rules\": [{\"start\": \"0 20 * * *\", \"end\": \"0 23 * * *\", \"minReplicas\": 6}]}"#;
-    let text = told_with(&format!("autoscaling.sextant.dev/cron: \"{rule}\""));
-    check(&text, &["Beyond upstream: bounds by schedule: 6 to 10 instead of 2 to 10."]);
-    let text = told_with(
-        "autoscaling.sextant.dev/forecast: apply, autoscaling.sextant.dev/forecast-query: up",
-    );
-    check(&text, &["Beyond upstream: there is no forecast: files have no history."]);
-    let text = told_with("autoscaling.sextant.dev/flap-budget: many");
-    assert!(text.contains("  Warning  InvalidAnnotation"), "{text}");
+    // Without behavior nothing limits how fast replicas go.
+    inputs.memory.recommendations = Some(Vec::new());
+    inputs.spec.min_replicas = Some(1);
+    check(&explain(&inputs).to_string(), &["Limits: 1 is within the bounds."]);
+}
+
+/// Files that are a year old, decided as of now.
+#[test]
+fn old_samples_are_told_in_days() {
+    let objects = objects(&[AUTOSCALER, DEPLOYMENT, &pods(), &usage("450m")]);
+    // The sample is of ten seconds before.
+    let sample = NOW - 10_000;
+    assert_eq!(objects.stale(sample + 300_000), None);
+    let later = sample + (328 * 24 + 22) * 3_600_000 + 2_730_000;
+    let expected = "decided as of the present time, 328d 22h after the newest sample; --now=2026-11-26T19:59:50Z decides as of then";
+    assert_eq!(objects.stale(later).as_deref(), Some(expected));
 }
 
 /// 90% of 60% for 3 pods ask for 5; one pod a minute allows 4.
@@ -202,9 +266,9 @@ fn policies_are_told() {
         &text,
         &[
             "Stabilization: no recommendation of the last 5m speaks against 5.",
-            "Policy: 1 pod in 60 s: to 4 from 3 (0 added and 0 removed since).",
+            "Policy: 1 pod in 1m allows up to 4; the period began with 3 (nothing has changed since).",
             "Limits: 4 instead of 5: no policy goes further.",
-            "=> Deployment web is scaled from 3 to 4: cpu resource utilization (percentage of request) above target.",
+            "=> Deployment web is scaled from 3 to 4: cpu resource utilization above target.",
             "  ScalingLimited  True  ScaleUpLimit      the desired replica count is increasing faster than the maximum scale rate",
         ],
     );
@@ -225,7 +289,7 @@ fn bounds_are_told() {
     check(
         &told(&[AUTOSCALER, &many, &pods(), &usage("450m")]),
         &[
-            "12 are more than the upper bound 10: no metric is asked.",
+            "12 replicas are more than the upper bound 10: no metric is asked.",
             "=> Deployment web is scaled from 12 to 10: Current number of replicas above Spec.MaxReplicas.",
         ],
     );
@@ -233,8 +297,16 @@ fn bounds_are_told() {
     check(
         &told(&[AUTOSCALER, &none]),
         &[
-            "The target is at zero replicas and was not brought there by the autoscaler: scaling is off.",
+            "The target is at zero replicas, which turns the autoscaler off unless it took the last one away itself.",
             "=> Nothing changes: 0 replicas stay.",
+        ],
+    );
+    let unselective = DEPLOYMENT.replace("    matchLabels: {app: web}\n", "    matchLabels: {}\n");
+    check(
+        &told(&[AUTOSCALER, &unselective, &pods(), &usage("450m")]),
+        &[
+            "Its scale has no selector, so that its pods are not known.",
+            "=> Nothing changes: 3 replicas stay.",
         ],
     );
     let low = AUTOSCALER.replace("maxReplicas: 10", "maxReplicas: 4");
@@ -249,11 +321,15 @@ fn bounds_are_told() {
 fn pods_that_do_not_count_are_named_with_why() {
     let some = usage("450m").replace("web-3", "stranger");
     let starting = pods().replacen("phase: Running", "phase: Pending", 1);
+    let (_, notes) =
+        only(&objects(&[AUTOSCALER, DEPLOYMENT, pods().split("---").nth(1).unwrap(), &some]));
+    let saved = "of the pods of the target's selector app=web, 1 was saved; it has 3";
+    assert!(notes.contains(&String::from(saved)), "{notes:?}");
     let text = told(&[AUTOSCALER, DEPLOYMENT, &starting, &some]);
     check(
         &text,
         &[
-            "     1 of 3 pods count",
+            "     1 of 3 pods counts",
             "     not ready: web-1: its phase is Pending",
             "     without a value: web-3",
         ],
@@ -264,7 +340,7 @@ fn pods_that_do_not_count_are_named_with_why() {
         &[
             "     2 of 3 pods count",
             "     without a value: web-3",
-            "     ratio 1 (within the tolerated 0.9 to 1.1) with the values that speak against the change put in for them",
+            "     ratio with values for them that speak against the change: 1, within the tolerated 0.9 to 1.1",
             "     3 replicas: with missing and unready pods the ratio is within the tolerance",
         ],
     );
@@ -279,10 +355,10 @@ fn a_metric_that_fails_is_told_with_its_error() {
     check(
         &text,
         &[
-            "  2. external metric depth(nil): failed",
-            "The most that a metric asks for is 5: cpu resource utilization (percentage of request).",
+            "  2. external metric depth: failed",
+            "The most that a metric asks for is 5: cpu resource utilization.",
             "1 of 2 metrics failed, so that replicas may grow but not shrink.",
-            "=> Deployment web is scaled from 3 to 5: cpu resource utilization (percentage of request) above target.",
+            "=> Deployment web is scaled from 3 to 5: cpu resource utilization above target.",
         ],
     );
     assert!(
@@ -520,8 +596,19 @@ fn errors_name_file_document_and_field() {
         "a.yaml: document 1, items[0]: status.startTime: \"yesterday\" is not a time by RFC 3339";
     assert!(text.starts_with(expected), "{text}");
     assert_eq!(complaint("a: 1"), "a.yaml: document 1: kind: there is none");
-    assert!(complaint("a: [").starts_with("a.yaml: "));
-    assert!(complaint("{\"a\": ").starts_with("a.yaml: "));
+    assert!(complaint("a: [").starts_with("a.yaml: document 1: "));
+    assert!(complaint("{\"a\": ").starts_with("a.yaml: document 1: "));
+    assert!(complaint("{\"a\": 1} {\"b\" 2}").starts_with("a.yaml: document 2: "));
+    // Empty documents and comments do not count, as everywhere.
+    for broken in
+        ["a: 1\n---\nb: {c: [\n", "---\n# none\n---\na: 1\n--- # two\n---\nb:\n  - c: {\n"]
+    {
+        assert!(
+            complaint(broken).starts_with("a.yaml: document 2: "),
+            "{broken}: {}",
+            complaint(broken)
+        );
+    }
 }
 
 #[test]

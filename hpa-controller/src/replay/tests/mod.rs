@@ -1,5 +1,7 @@
 //! Replays that can be followed by hand.
 
+mod forecasts;
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -68,6 +70,7 @@ fn scenario(subject: &Subject, demand: &[f64], per_pod: bool, shared: bool) -> S
             .collect(),
         replicas: 2,
         recorded: None,
+        forecast: None,
         found: Vec::new(),
         notes: Vec::new(),
     }
@@ -577,7 +580,9 @@ fn the_table_has_a_column_for_each() {
     assert_eq!(row("replicas, most"), ["2", "18", "8"]);
     assert_eq!(row("bounds"), ["-", "1", "to", "100", "1", "to", "8"]);
     assert_eq!(row("flaps"), ["0", "0", "0"]);
-    assert!(text.starts_with("Replay of 29m45s from 2026-01-01T00:00:00Z to 2026-01-01T00:29:45Z"));
+    assert!(
+        text.starts_with("Replay of 29m 45s from 2026-01-01T00:00:00Z to 2026-01-01T00:29:45Z")
+    );
     assert!(text.contains("shared evenly by the replicas of the replay that have started"));
 }
 
