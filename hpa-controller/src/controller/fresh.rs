@@ -17,14 +17,15 @@ use super::watch::{Feed, POD_METRICS, PodMetricsObject, Pods, follow};
 use crate::state::HpaKey;
 
 /// How often a server that cannot be watched is asked whether it can.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
+const ASK_AGAIN: Duration = Duration::from_secs(15);
 /// How often one that does not answer is, as one that is about to start.
-const ASK_SOON: Duration = Duration::from_secs(2);
+const ASK_SOON: Duration = Duration::from_secs(1);
 
-/// Follows samples without end.
+/// Follows samples without end, each watch with `options`.
 pub(super) async fn run(
     api: ApiServer,
     only: Option<Box<str>>,
+    options: watcher::Config,
     pods: Arc<Pods>,
     queue: Arc<Queue>,
     errors: IntCounter,
@@ -53,7 +54,7 @@ pub(super) async fn run(
         Some(namespace) => Api::namespaced_with(client, namespace, &POD_METRICS),
         None => Api::all_with(client, &POD_METRICS),
     };
-    let events = watcher(samples, watcher::Config::default());
+    let events = watcher(samples, options);
     follow("pods.metrics.k8s.io", events, SampleFeed { pods, queue }, errors).await;
 }
 

@@ -34,7 +34,7 @@ use k8s_openapi::api::autoscaling::v2::{
 use model::Timestamp;
 
 pub use conclusion::{Action, Conclusion, Written, conclude};
-pub use conditions::{SCALED_TO_ZERO, differs};
+pub use conditions::{SCALED_TO_ZERO, differs, expected_status};
 pub use course::{keeping_one, metrics as effective_metrics};
 pub use group::account;
 pub use requests::requests;
