@@ -39,6 +39,7 @@ pub use course::{keeping_one, metrics as effective_metrics};
 pub use group::account;
 pub use requests::requests;
 pub use selector::GoNotation;
+pub(crate) use target::INCOMPLETE_DISCOVERY;
 
 use self::conditions::{ABLE_TO_SCALE, SCALING_ACTIVE, SCALING_LIMITED};
 use self::course::Course;
