@@ -30,7 +30,7 @@ pub(super) async fn run(
     queue: Arc<Queue>,
     errors: IntCounter,
 ) {
-    let mut said = false;
+    let (mut said, mut failed) = (false, false);
     loop {
         let wait = match can_be_watched(&api).await {
             Ok(true) => break,
@@ -43,7 +43,11 @@ pub(super) async fn run(
                 ASK_AGAIN
             }
             Err(error) => {
-                tracing::debug!(%error, "metrics.k8s.io does not say whether it serves watches");
+                if std::mem::replace(&mut failed, true) {
+                    tracing::debug!(%error, "metrics.k8s.io does not answer yet");
+                } else {
+                    tracing::warn!(%error, "metrics.k8s.io does not answer: fresh samples are waited for");
+                }
                 ASK_SOON
             }
         };
