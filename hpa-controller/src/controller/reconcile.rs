@@ -186,7 +186,8 @@ impl Controller {
         let conclusion = conclude(&inputs, &decision, &written, now);
         let seen = seen.unwrap_or(decision.desired_replicas);
         self.steering.publish(key, seen, &decision, &conclusion, now);
-        self.state.remember(key, hpa.uid(), &conclusion.memory);
+        let count = self.steering.get(key, now).ok().map(|published| published.replicas);
+        self.state.remember_count(key, hpa.uid(), &conclusion.memory, count);
         self.count(&decision, &conclusion, &inputs.status, &took, begin);
         self.say(key, held, &decision, &written, &conclusion);
         held.memory = conclusion.memory;

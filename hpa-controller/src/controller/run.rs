@@ -118,6 +118,9 @@ pub async fn run(
             controller.forget_deleted();
         }
     });
+    if config.election.is_some() {
+        tasks.spawn(learn_counts(Arc::clone(&controller), leadership.clone()));
+    }
     let ready = {
         let (watched, controller) = (watched.clone(), Arc::clone(&controller));
         Arc::new(move || watched.ready(&controller)) as Arc<dyn Fn() -> _ + Send + Sync>
@@ -481,6 +484,30 @@ async fn lead(
     );
     evaluate_all(controller, config.concurrent_syncs, shutdown).await;
     watched.leading.set(0);
+}
+
+/// Publishes the counts of steered autoscalers as the process that leads wrote them down, until this one leads.
+async fn learn_counts(controller: Arc<Controller>, leadership: Leadership) {
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = leadership.acquired() => return,
+            () = tokio::time::sleep(controller.steering.learn_every()) => {}
+        }
+        if !controller.hpas.any_steered() {
+            continue;
+        }
+        match controller.state.counts().await {
+            Ok(counts) => {
+                failing = false;
+                controller.steering.learn(counts, controller.evaluator.clock.now());
+            }
+            Err(error) if !std::mem::replace(&mut failing, true) => {
+                tracing::warn!(%error, "the counts of steered autoscalers cannot be read");
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 async fn restore(controller: &Controller) {
