@@ -68,7 +68,7 @@ pub struct Config {
     /// Requests at once after a quiet time; 3000.
     pub burst: u32,
     /// Statuses a second, of all autoscalers together, that are written where neither replicas nor the status of a condition has
-    /// changed; 100. As many may be written at once after a quiet time.
+    /// changed; 50. As many may be written at once after a quiet time.
     pub status_writes: u32,
     /// The namespaces whose autoscalers count; all if empty.
     pub namespaces: Vec<String>,
@@ -166,7 +166,7 @@ impl Config {
             log: LogOptions::default(),
             qps: 1500.0,
             burst: 3000,
-            status_writes: 100,
+            status_writes: 50,
             namespaces: Vec::new(),
             listen: String::from("127.0.0.1:9099"),
             listen_probes: None,

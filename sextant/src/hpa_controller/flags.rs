@@ -95,7 +95,7 @@ pub(crate) struct OwnFlags {
     #[arg(
         long = "hpa.status-writes",
         value_name = "N",
-        default_value_t = 100,
+        default_value_t = 50,
         env = "SEXTANT_HPA_STATUS_WRITES"
     )]
     pub(crate) status_writes: u32,
