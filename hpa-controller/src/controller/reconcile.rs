@@ -177,12 +177,20 @@ impl Controller {
             let now = self.evaluator.clock.now();
             seen = scale.map(|scale| scale.spec_replicas);
             let scale = scale.map(|scale| self.steering.scale(key, scale, now));
-            Given { constants: self.constants.clone(), memory: held.memory.clone(), scale }
+            let constants = match &scale {
+                Some(scale) if spec.behavior.is_none() => {
+                    let current = scale.spec_replicas;
+                    held.pace.limited(&self.constants, current, self.period, Instant::now())
+                }
+                _ => self.constants.clone(),
+            };
+            Given { constants, memory: held.memory.clone(), scale }
         };
         let end = self.evaluator.evaluate(key, &meant, given, act).await;
         let Evaluation { inputs, decision, took, .. } = end;
         let now = self.evaluator.clock.now();
         let written = Recommendations::written(&decision);
+        note_pace(held, &decision, &written);
         let conclusion = conclude(&inputs, &decision, &written, now);
         let seen = seen.unwrap_or(decision.desired_replicas);
         self.steering.publish(key, seen, &decision, &conclusion, now);
@@ -292,12 +300,7 @@ impl Controller {
         let Evaluation { inputs, decision, written, took, .. } = end;
         let now = self.evaluator.clock.now();
         let mut conclusion = conclude(&inputs, &decision, &written, now);
-        if written == Written::Done
-            && let Some(before) = decision.current_replicas
-            && decision.desired_replicas > before
-        {
-            held.pace.raised(before, Instant::now());
-        }
+        note_pace(held, &decision, &written);
         if acts {
             self.write_status(key, hpa, held, &conclusion.status).await;
             for note in std::mem::take(&mut conclusion.events) {
@@ -420,6 +423,15 @@ impl Controller {
             }
             held.error.clone_from(&conclusion.error);
         }
+    }
+}
+
+fn note_pace(held: &mut Held, decision: &Decision, written: &Written) {
+    if *written == Written::Done
+        && let Some(before) = decision.current_replicas
+        && decision.desired_replicas > before
+    {
+        held.pace.raised(before, Instant::now());
     }
 }
 
