@@ -10,7 +10,7 @@ use std::time::Duration;
 use model::Timestamp;
 use parking_lot::Mutex;
 use telemetry::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, register,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, register,
     register_computed,
 };
 
@@ -41,6 +41,8 @@ pub struct ControllerMetrics {
     computation_duration: HistogramVec,
     known: IntGauge,
     decisions: IntCounterVec,
+    status_written: IntCounter,
+    status_waits: IntCounter,
     rows: Rows,
 }
 
@@ -115,6 +117,20 @@ impl ControllerMetrics {
                 "Decisions by what they would do to the replicas, and by the mode: only in active mode it is done.",
                 &["mode", "action"],
             ),
+            status_written: register(
+                registry,
+                IntCounter::new(
+                    "sextant_hpa_status_writes_total",
+                    "Statuses of autoscalers that were written.",
+                ),
+            ),
+            status_waits: register(
+                registry,
+                IntCounter::new(
+                    "sextant_hpa_status_writes_delayed_total",
+                    "Evaluations that left a changed status to a later one, as autoscalers take turns to write what can wait.",
+                ),
+            ),
             rows,
         }
     }
@@ -132,6 +148,16 @@ impl ControllerMetrics {
         let labels = [action.as_str(), error, type_label(metric_type)];
         self.computations.with_label_values(&labels).inc();
         self.computation_duration.with_label_values(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Counts a status that was written.
+    pub fn status_written(&self) {
+        self.status_written.inc();
+    }
+
+    /// Counts a status that has changed and is written later.
+    pub fn status_waits(&self) {
+        self.status_waits.inc();
     }
 
     /// Shows how many autoscalers there are.

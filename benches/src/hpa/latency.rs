@@ -53,6 +53,8 @@ const WORKLOAD: &str = "load web-0";
 const LOW: (u64, u64) = (500, 2);
 const HIGH: (u64, u64) = (1000, 4);
 
+/// Is there once an evaluation was given metrics.
+const PROPOSED: &str = "sextant_hpa_metric_proposed_replicas";
 const LIMIT: Duration = Duration::from_secs(180);
 
 /// `load hpa-latency`
@@ -90,6 +92,13 @@ pub(crate) fn run(flags: &Flags) -> anyhow::Result<()> {
         ],
     )?;
     server.wait_ready(Duration::from_secs(60))?;
+    // The cluster's aggregation layer looks from time to time whether a new metrics server answers, and lets nobody through before.
+    let started = Instant::now();
+    while server.metric(PROPOSED).unwrap_or(0.0) < 1.0 {
+        ensure!(started.elapsed() < LIMIT, "no metrics after {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    writeln!(out, "metrics {:.1} s after the start", started.elapsed().as_secs_f64())?;
     writeln!(
         out,
         "{react}, every {} s, kubelets at 1 s, asked every {} s\n\n\

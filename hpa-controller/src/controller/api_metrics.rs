@@ -1,11 +1,12 @@
 //! The metrics APIs of a cluster as a [`MetricsSource`].
 
-use std::fmt::Display;
+use std::collections::HashMap;
+use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, WeakShared};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use metrics_api::{
     CUSTOM_METRICS_GROUP, CustomMetricsVersion, EXTERNAL_METRICS_GROUP, EXTERNAL_METRICS_VERSION,
@@ -31,17 +32,23 @@ const VERSION_ABSENT_FOR: Duration = Duration::from_secs(5);
 const WINDOW_MS: i64 = 60_000;
 
 /// Asks `metrics.k8s.io`, `custom.metrics.k8s.io` and `external.metrics.k8s.io` through the API server.
-#[derive(Debug)]
 pub struct ApiMetrics {
     api: ApiServer,
     mappings: Arc<Mappings>,
     custom: Mutex<Option<CustomVersion>>,
+    asked: AskedUsages,
 }
 
 #[derive(Clone, Debug)]
 struct CustomVersion {
     read: Instant,
     version: Result<CustomMetricsVersion, String>,
+}
+
+impl fmt::Debug for ApiMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiMetrics").field("api", &self.api).finish_non_exhaustive()
+    }
 }
 
 impl ApiMetrics {
@@ -53,7 +60,7 @@ impl ApiMetrics {
     }
 
     pub(super) fn with_mappings(api: ApiServer, mappings: Arc<Mappings>) -> Self {
-        Self { api, mappings, custom: Mutex::new(None) }
+        Self { api, mappings, custom: Mutex::new(None), asked: AskedUsages::default() }
     }
 
     async fn resource(
@@ -62,18 +69,29 @@ impl ApiMetrics {
         resource: &str,
         container: Option<&str>,
     ) -> Result<Vec<PodReading>, MetricsError> {
-        let path = format!(
-            "/apis/{METRICS_GROUP_VERSION}/namespaces/{}/pods{}",
-            segment(&pods.namespace),
-            query(&[("labelSelector", &pods.selector)]),
-        );
-        let list: PodMetricsList = self
-            .api
-            .read(Call::list(path, "pods.metrics.k8s.io"))
-            .await
-            .map_err(failed("resource"))?;
-        let items: Vec<PodUsage> = list.items.into_iter().map(PodMetrics::usage).collect();
+        let items = self.usages(pods).await.map_err(failed("resource"))?;
         readings::resource(&items, resource, container)
+    }
+
+    /// The usages of pods. An answer has all resources, so that those who ask for the same pods at the same time share one: an autoscaler
+    /// asks for all of its metrics at once, CPU and memory among them.
+    async fn usages(&self, pods: &PodsRequest) -> Result<Arc<[PodUsage]>, ApiError> {
+        let (answer, ours) = {
+            let mut asked = self.asked.lock();
+            match asked.get(pods).and_then(WeakShared::upgrade) {
+                Some(answer) => (answer, false),
+                None => {
+                    let answer = usages(self.api.clone(), pods.clone()).boxed().shared();
+                    if let Some(weak) = answer.downgrade() {
+                        asked.insert(pods.clone(), weak);
+                    }
+                    (answer, true)
+                }
+            }
+        };
+        // Whoever comes after the answer asks anew, also where this one is given up before there is one.
+        let _forget = ours.then(|| Forget { asked: &self.asked, pods });
+        answer.await
     }
 
     async fn custom_pods(
@@ -178,6 +196,32 @@ impl ApiMetrics {
         };
         let known = custom.insert(CustomVersion { read: Instant::now(), version });
         known.version.clone().map_err(|error| unable("custom", &error))
+    }
+}
+
+async fn usages(api: ApiServer, pods: PodsRequest) -> Result<Arc<[PodUsage]>, ApiError> {
+    let path = format!(
+        "/apis/{METRICS_GROUP_VERSION}/namespaces/{}/pods{}",
+        segment(&pods.namespace),
+        query(&[("labelSelector", &pods.selector)]),
+    );
+    let list: PodMetricsList = api.read(Call::list(path, "pods.metrics.k8s.io")).await?;
+    Ok(list.items.into_iter().map(PodMetrics::usage).collect())
+}
+
+/// Questions that are being answered.
+type AskedUsages = parking_lot::Mutex<HashMap<PodsRequest, WeakShared<UsagesAnswer>>>;
+type UsagesAnswer = BoxFuture<'static, Result<Arc<[PodUsage]>, ApiError>>;
+
+/// Ends the time in which others may share an answer.
+struct Forget<'a> {
+    asked: &'a AskedUsages,
+    pods: &'a PodsRequest,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.asked.lock().remove(self.pods);
     }
 }
 
@@ -416,7 +460,67 @@ fn go_duration_ms(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::join3;
+
     use super::*;
+    use crate::fake_objects::FakeObjects;
+
+    const PODS: &str = "/apis/metrics.k8s.io/v1beta1/namespaces/web/pods";
+
+    fn resource(selector: &str, resource: &str) -> MetricRequest {
+        let (namespace, selector) = (String::from("web"), String::from(selector));
+        let pods = PodsRequest { namespace, selector };
+        MetricRequest::Resource { pods, resource: resource.to_owned(), container: None }
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_for_the_same_pods_at_once_share_an_answer() {
+        let objects = FakeObjects::default();
+        let metrics = ApiMetrics::new(ApiServer::new(objects.client().0, 1000.0, 1000));
+        let asked =
+            |count: usize| assert_eq!(objects.take_log(), vec![format!("GET {PODS}"); count]);
+        let item = serde_json::json!({
+            "metadata": {"name": "a"}, "timestamp": "2023-11-14T22:13:20Z", "window": "15s",
+            "containers": [{"name": "c", "usage": {"cpu": "100m", "memory": "2"}}],
+        });
+        let (cpu, memory, other) =
+            (resource("app=a", "cpu"), resource("app=a", "memory"), resource("app=b", "cpu"));
+        let ask =
+            async || join3(metrics.pods(&cpu), metrics.pods(&memory), metrics.pods(&other)).await;
+        // An error is shared, too.
+        let (failed, too, _) = ask().await;
+        assert_eq!(failed.unwrap_err(), too.unwrap_err());
+        asked(2);
+        objects.put(PODS, serde_json::json!({"items": [item]}));
+        let (cpu, memory, other) = ask().await;
+        let milli = |answer: Result<Vec<PodReading>, MetricsError>| answer.unwrap()[0].value_milli;
+        assert_eq!((milli(cpu), milli(memory), milli(other)), (100, 2000, 100));
+        asked(2);
+        // One after the other they are two questions: the answers may differ.
+        let cpu = resource("app=a", "cpu");
+        for _ in 0..2 {
+            metrics.pods(&cpu).await.unwrap();
+        }
+        asked(2);
+        assert!(metrics.asked.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_question_that_was_given_up_is_asked_anew() {
+        let objects = FakeObjects::default();
+        let (client, wire) = objects.client();
+        objects.put(PODS, serde_json::json!({"items": []}));
+        let metrics = ApiMetrics::new(ApiServer::new(client, 1000.0, 1000));
+        let cpu = resource("app=a", "cpu");
+        wire.set(crate::fake_objects::Link::Hanging);
+        let mut first = metrics.pods(&cpu);
+        assert!((&mut first).now_or_never().is_none());
+        drop(first);
+        assert!(metrics.asked.lock().is_empty());
+        wire.set(crate::fake_objects::Link::Fine);
+        let error = metrics.pods(&cpu).await.unwrap_err();
+        assert!(error.0.contains("no metrics returned from resource metrics API"), "{error}");
+    }
 
     #[test]
     fn windows_are_read_as_go_writes_them() {

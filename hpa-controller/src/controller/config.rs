@@ -18,6 +18,8 @@ const SYNC_PERIOD: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3600);
 /// Evaluations at a time; each holds its inputs.
 const CONCURRENT_SYNCS_MAX: usize = 1000;
+/// More is as good as no limit.
+const STATUS_WRITES_MAX: u32 = 100_000;
 /// Each has its own watches.
 const NAMESPACES_MAX: usize = 64;
 
@@ -65,6 +67,9 @@ pub struct Config {
     pub qps: f64,
     /// Requests at once after a quiet time; 3000.
     pub burst: u32,
+    /// Statuses a second, of all autoscalers together, that are written where neither replicas nor the status of a condition has
+    /// changed; 50. As many may be written at once after a quiet time.
+    pub status_writes: u32,
     /// The namespaces whose autoscalers count; all if empty.
     pub namespaces: Vec<String>,
     /// The address of the HTTP API, `host:port`.
@@ -93,6 +98,7 @@ impl fmt::Debug for Config {
             .field("log", &self.log)
             .field("qps", &self.qps)
             .field("burst", &self.burst)
+            .field("status_writes", &self.status_writes)
             .field("namespaces", &self.namespaces)
             .field("listen", &self.listen)
             .finish_non_exhaustive()
@@ -117,6 +123,9 @@ pub enum ConfigError {
         /// Requests at once.
         burst: u32,
     },
+    /// The rate of statuses.
+    #[error("{0} status writes a second: must be from 1 to {STATUS_WRITES_MAX}")]
+    StatusWrites(u32),
     /// The namespaces.
     #[error("{0} namespaces: at most {NAMESPACES_MAX} can be named")]
     Namespaces(usize),
@@ -157,6 +166,7 @@ impl Config {
             log: LogOptions::default(),
             qps: 1500.0,
             burst: 3000,
+            status_writes: 50,
             namespaces: Vec::new(),
             listen: String::from("127.0.0.1:9099"),
             listen_probes: None,
@@ -179,6 +189,9 @@ impl Config {
         }
         if !(self.qps > 0.0 && self.qps.is_finite()) || self.burst == 0 {
             return Err(ConfigError::Rate { qps: self.qps, burst: self.burst });
+        }
+        if !(1..=STATUS_WRITES_MAX).contains(&self.status_writes) {
+            return Err(ConfigError::StatusWrites(self.status_writes));
         }
         if self.namespaces.len() > NAMESPACES_MAX {
             return Err(ConfigError::Namespaces(self.namespaces.len()));

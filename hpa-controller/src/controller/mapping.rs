@@ -11,6 +11,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::api_server::{ApiError, ApiErrorKind, ApiServer, Call, segment};
+use crate::decide::INCOMPLETE_DISCOVERY;
 
 /// How long a kind that is not known stays unknown without asking again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(10);
@@ -151,7 +152,7 @@ impl Mappings {
                 Ok(list) => list,
                 // A version that went away between two questions.
                 Err(error) if error.is_not_found() => continue,
-                Err(error) => return Err(error),
+                Err(error) => return Err(incomplete(&format!("{group}/{version}"), &error)),
             };
             let resources = list.resources.iter().filter(|r| !r.name.contains('/'));
             mappings.extend(
@@ -169,7 +170,7 @@ impl Mappings {
         let found: ApiGroup = match self.api.read(Call::get(path, group, "")).await {
             Ok(found) => found,
             Err(error) if error.is_not_found() => return Ok(Vec::new()),
-            Err(error) => return Err(error),
+            Err(error) => return Err(incomplete(group, &error)),
         };
         let mut versions: Vec<String> = found.versions.into_iter().map(|v| v.version).collect();
         if let Some(preferred) = found.preferred_version {
@@ -205,6 +206,12 @@ struct ServedResource {
     kind: String,
 }
 
+/// Discovery of `what` failed. Upstream's mapper would say this of a group, or of a version of it.
+fn incomplete(what: &str, error: &ApiError) -> ApiError {
+    let what = what.trim_start_matches('/');
+    ApiError::new(error.kind, format!("{INCOMPLETE_DISCOVERY}{what}: {error}"))
+}
+
 fn of_kind(group: &Group, kind: &str) -> Vec<Arc<Mapping>> {
     group.mappings.iter().filter(|mapping| *mapping.kind == *kind).map(Arc::clone).collect()
 }
@@ -231,7 +238,10 @@ fn group_of(api_version: &str) -> Result<&str, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::fake_objects::{FakeObjects, Link};
 
     #[test]
     fn groups_are_read_as_upstream_reads_them() {
@@ -240,6 +250,35 @@ mod tests {
         assert_eq!(group_of(""), Ok(""));
         let error = group_of("a/b/c").unwrap_err();
         assert_eq!(error.to_string(), "unexpected GroupVersion string: a/b/c");
+    }
+
+    #[tokio::test]
+    async fn discovery_that_fails_is_not_taken_for_a_kind_that_is_unknown() {
+        let objects = FakeObjects::default();
+        let (client, wire) = objects.client();
+        let mappings = Mappings::new(ApiServer::new(client, 1000.0, 1000));
+        let of = async || {
+            mappings.of("argoproj.io/v1alpha1", "Rollout").await.map_err(|e| e.to_string())
+        };
+        wire.set(Link::Down);
+        let error = of().await.unwrap_err();
+        let expected = "unable to retrieve the complete list of server APIs: argoproj.io: Get \"/apis/argoproj.io\": ";
+        assert!(error.starts_with(expected), "{error}");
+        // It is asked again at once: nothing was learned.
+        wire.set(Link::Fine);
+        objects.put("/apis/argoproj.io", json!({"versions": [{"version": "v1alpha1"}]}));
+        let resource = json!({"name": "rollouts", "kind": "Rollout"});
+        objects.put("/apis/argoproj.io/v1alpha1", json!({"resources": [resource]}));
+        assert_eq!(of().await.unwrap()[0].resource(), "rollouts.argoproj.io");
+    }
+
+    #[tokio::test]
+    async fn a_kind_that_is_unknown_has_no_match() {
+        let objects = FakeObjects::default();
+        let mappings = Mappings::new(ApiServer::new(objects.client().0, 1000.0, 1000));
+        let error = mappings.of("argoproj.io/v1alpha1", "Rollout").await.unwrap_err();
+        let expected = "no matches for kind \"Rollout\" in group \"argoproj.io\"";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod rivals;
 mod run;
 mod scale;
 mod status;
+mod status_turns;
 #[cfg(test)]
 mod tests;
 mod watch;

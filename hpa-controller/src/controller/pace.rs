@@ -1,7 +1,8 @@
 //! Keeps upstream's doubling to once a sync period where autoscalers are evaluated more often.
 //!
 //! Without `behavior`, one evaluation of upstream's at most doubles replicas (or goes to four), and there is one evaluation a
-//! period. Here the limit is counted from the replicas at the start of the last period, however many evaluations there were. An
+//! period. Here there may be more: for fresh samples, and while a new autoscaler finds its place in the period. So the limit is counted from the
+//! replicas at the start of the last period, however many evaluations there were. An
 //! autoscaler with `behavior` needs no such thing: its policies count what was added within their own periods.
 
 use std::collections::VecDeque;

@@ -53,8 +53,8 @@ struct Entry {
     /// When it is evaluated for fresh samples.
     fresh: Option<Instant>,
     last: Option<Instant>,
-    /// By how much the time to the second evaluation is longer than a period.
-    offset: Duration,
+    /// By how much the next times between evaluations are shorter than a period, all together.
+    ahead: Duration,
     /// The item of the heap that counts.
     serial: u64,
     running: bool,
@@ -108,10 +108,10 @@ impl Queue {
         self.open.load(Ordering::Acquire)
     }
 
-    /// An autoscaler that is due at once. The time to its second evaluation is up to half a period longer than a period, so that
-    /// those which are made together part.
+    /// An autoscaler that is due at once. Its second and third evaluation come up to half a period early, each in its own measure, so
+    /// that those which are made together part and nobody waits for longer than a period.
     pub(super) fn add(&self, key: &HpaKey) {
-        self.insert(key, Instant::now(), self.phase(key) / 2);
+        self.insert(key, Instant::now(), self.phase(key));
     }
 
     /// An autoscaler that is due within a period.
@@ -119,18 +119,18 @@ impl Queue {
         self.insert(key, Instant::now() + self.phase(key), Duration::ZERO);
     }
 
-    fn insert(&self, key: &HpaKey, due: Instant, offset: Duration) {
+    fn insert(&self, key: &HpaKey, due: Instant, ahead: Duration) {
         let mut inner = self.inner.lock();
         let entry = inner.entries.entry(key.clone()).or_insert(Entry {
             due,
             fresh: None,
             last: None,
-            offset,
+            ahead,
             serial: 0,
             running: false,
             gone: false,
         });
-        (entry.due, entry.offset, entry.fresh, entry.gone) = (due, offset, None, false);
+        (entry.due, entry.ahead, entry.fresh, entry.gone) = (due, ahead, None, false);
         inner.schedule(key);
         drop(inner);
         self.changed.notify_one();
@@ -202,8 +202,9 @@ impl Queue {
                 if trigger == Trigger::Period {
                     // Counted from when it was due, so that the time of evaluations does not add up. One that comes late by a
                     // period or more does not catch up.
-                    let offset = std::mem::take(&mut entry.offset);
-                    let due = entry.due + self.period + offset;
+                    let early = entry.ahead.min(self.period / 2);
+                    entry.ahead -= early;
+                    let due = entry.due + self.period - early;
                     entry.due = if due > now { due } else { now + self.period };
                 }
                 return Ok((key, trigger));
@@ -283,6 +284,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn those_made_together_part_and_none_waits_for_longer_than_a_period() {
+        let (queue, begin) = (Queue::new(PERIOD, GAP), Instant::now());
+        for n in 0..1500 {
+            queue.add(&key(&n.to_string()));
+        }
+        let mut times: HashMap<HpaKey, Vec<f64>> = HashMap::new();
+        while times.len() < 1500 || times.values().any(|times| times.len() < 5) {
+            let (key, _) = queue.next().await;
+            queue.done(&key);
+            times.entry(key).or_default().push(seconds(begin));
+        }
+        let mut seconds_with = [0_u32; 15];
+        for times in times.values() {
+            assert!(times[0] < 0.01, "{times:?}");
+            for pair in times.windows(2) {
+                assert!((7.49..15.01).contains(&(pair[1] - pair[0])), "{times:?}");
+            }
+            // From the fourth on they come a period apart.
+            assert!((times[4] - times[3] - 15.0).abs() < 0.01, "{times:?}");
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "of 15")]
+            let second = (times[4] % 15.0) as usize;
+            seconds_with[second] += 1;
+        }
+        assert!(seconds_with.iter().all(|n| (50..=150).contains(n)), "{seconds_with:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn never_two_at_a_time() {
         let queue = Queue::new(PERIOD, GAP);
         queue.add(&key("a"));
@@ -310,7 +338,7 @@ mod tests {
         queue.done(&key("a"));
         // The period is not moved by it.
         assert_eq!(queue.next().await, (key("a"), Trigger::Period));
-        assert!((15.0..=22.51).contains(&seconds(begin)));
+        assert!((7.49..=15.01).contains(&seconds(begin)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,7 +38,8 @@ impl Rate {
         }
     }
 
-    fn reserve(&self, now: Instant) -> Instant {
+    /// The moment of the next request, which is taken thereby; one that has passed may be used at once.
+    pub(super) fn reserve(&self, now: Instant) -> Instant {
         let mut next = self.next.lock();
         let given = next.map_or(now, |next| next.max(now));
         *next = Some(given + self.interval);

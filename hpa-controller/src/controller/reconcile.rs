@@ -15,13 +15,13 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::api_server::{ApiError, ApiErrorKind, ApiServer};
-use super::config::React;
 use super::evaluate::{Act, Evaluation, Evaluator, Given};
 use super::events::Recorder;
 use super::pace::Pace;
 use super::queue::{Queue, Trigger};
 use super::rivals::{Rivals, Verdict};
 use super::status;
+use super::status_turns::{StatusTurn, StatusTurns};
 use super::watch::{HpaObject, Hpas};
 use crate::decide::rules::{self, Direction, Rules};
 use crate::decide::{Action, Conclusion, Written, conclude};
@@ -39,7 +39,6 @@ pub(super) struct Controller {
     pub constants: Constants,
     pub period: Duration,
     pub mode: Mode,
-    pub react: React,
     /// Who writes, as the server is told.
     pub field_manager: Arc<str>,
     /// Time for a write: what may pass between the end of a leadership and the next.
@@ -51,6 +50,7 @@ pub(super) struct Controller {
     pub state: Arc<StateStore>,
     pub log: Arc<DecisionLog>,
     pub steering: Arc<Recommendations>,
+    pub status_turns: StatusTurns,
     pub metrics: ControllerMetrics,
     pub recorder: Recorder,
     pub held: Mutex<HashMap<HpaKey, Held, RandomState>>,
@@ -65,10 +65,11 @@ pub(super) struct Held {
     memory: Memory,
     rivals: Rivals,
     pace: Pace,
-    /// When the status was last written.
-    status_written: Option<Instant>,
+    status_turn: StatusTurn,
     /// Replicas at the end of the last turn, and when that was.
     replicas: Option<(i32, i64)>,
+    /// A turn of the period has been.
+    seen: bool,
     /// The last error, which is not logged again.
     error: Option<String>,
 }
@@ -90,6 +91,10 @@ impl Controller {
             Trigger::Fresh if hpa.steered.is_some() => {}
             Trigger::Period => {
                 self.steering.forget(key);
+                self.periodic(key, &hpa, &mut held, begin).await;
+            }
+            // The first word about an autoscaler seeds its recommendations: it is said in full, whatever it was that asked for it.
+            Trigger::Fresh if !held.seen && held.memory.recommendations.is_none() => {
                 self.periodic(key, &hpa, &mut held, begin).await;
             }
             Trigger::Fresh => self.fresh(key, &hpa, &mut held, begin).await,
@@ -133,6 +138,7 @@ impl Controller {
     }
 
     async fn periodic(&self, key: &HpaKey, hpa: &Arc<HpaObject>, held: &mut Held, begin: Instant) {
+        held.seen = true;
         let acts = self.may_act(hpa, held);
         let end = self.evaluate(key, hpa, held, &|_| acts).await;
         if end.stopped {
@@ -142,7 +148,7 @@ impl Controller {
     }
 
     async fn fresh(&self, key: &HpaKey, hpa: &Arc<HpaObject>, held: &mut Held, begin: Instant) {
-        // The first word about an autoscaler is the period's: it seeds the recommendations.
+        // No scale could be read yet; the period tries again.
         if held.memory.recommendations.is_none() {
             return;
         }
@@ -171,16 +177,25 @@ impl Controller {
             let now = self.evaluator.clock.now();
             seen = scale.map(|scale| scale.spec_replicas);
             let scale = scale.map(|scale| self.steering.scale(key, scale, now));
-            Given { constants: self.constants.clone(), memory: held.memory.clone(), scale }
+            let constants = match &scale {
+                Some(scale) if spec.behavior.is_none() => {
+                    let current = scale.spec_replicas;
+                    held.pace.limited(&self.constants, current, self.period, Instant::now())
+                }
+                _ => self.constants.clone(),
+            };
+            Given { constants, memory: held.memory.clone(), scale }
         };
         let end = self.evaluator.evaluate(key, &meant, given, act).await;
         let Evaluation { inputs, decision, took, .. } = end;
         let now = self.evaluator.clock.now();
         let written = Recommendations::written(&decision);
+        note_pace(held, &decision, &written);
         let conclusion = conclude(&inputs, &decision, &written, now);
         let seen = seen.unwrap_or(decision.desired_replicas);
         self.steering.publish(key, seen, &decision, &conclusion, now);
-        self.state.remember(key, hpa.uid(), &conclusion.memory);
+        let count = self.steering.get(key, now).ok().map(|published| published.replicas);
+        self.state.remember_count(key, hpa.uid(), &conclusion.memory, count);
         self.count(&decision, &conclusion, &inputs.status, &took, begin);
         self.say(key, held, &decision, &written, &conclusion);
         held.memory = conclusion.memory;
@@ -241,7 +256,9 @@ impl Controller {
         let mut memory = held.memory.clone();
         if let Some(scale) = scale {
             let current = scale.spec_replicas;
-            if self.react == React::FreshSamples && hpa.spec.behavior.is_none() {
+            // Upstream evaluates a period after it did; here one may follow sooner, for fresh samples and while a new autoscaler
+            // finds its place in the period.
+            if hpa.spec.behavior.is_none() {
                 constants = held.pace.limited(&constants, current, self.period, Instant::now());
             }
             if self.mode == Mode::Shadow {
@@ -283,12 +300,7 @@ impl Controller {
         let Evaluation { inputs, decision, written, took, .. } = end;
         let now = self.evaluator.clock.now();
         let mut conclusion = conclude(&inputs, &decision, &written, now);
-        if written == Written::Done
-            && let Some(before) = decision.current_replicas
-            && decision.desired_replicas > before
-        {
-            held.pace.raised(before, Instant::now());
-        }
+        note_pace(held, &decision, &written);
         if acts {
             self.write_status(key, hpa, held, &conclusion.status).await;
             for note in std::mem::take(&mut conclusion.events) {
@@ -317,7 +329,7 @@ impl Controller {
         self.log.push(&logged);
     }
 
-    /// Writes the status if it is time to. What fails is tried again in the next turn.
+    /// Writes the status if it is time to. What waits or fails is looked at again in the next turn.
     async fn write_status(
         &self,
         key: &HpaKey,
@@ -325,13 +337,15 @@ impl Controller {
         held: &mut Held,
         status: &HorizontalPodAutoscalerStatus,
     ) {
-        let count = self.hpas.len();
-        if !status::is_due(&hpa.status, status, held.status_written, count, self.period) {
-            return;
+        match self.status_turns.is_due(&hpa.status, status, &mut held.status_turn) {
+            None => return,
+            Some(false) => return self.metrics.status_waits(),
+            Some(true) => {}
         }
         match self.send_status(key, hpa, held, status).await {
             Ok(written) => {
-                held.status_written = Some(Instant::now());
+                held.status_turn.written();
+                self.metrics.status_written();
                 held.rivals.note(&written, &self.field_manager);
                 self.hpas.note(key, written);
             }
@@ -409,6 +423,15 @@ impl Controller {
             }
             held.error.clone_from(&conclusion.error);
         }
+    }
+}
+
+fn note_pace(held: &mut Held, decision: &Decision, written: &Written) {
+    if *written == Written::Done
+        && let Some(before) = decision.current_replicas
+        && decision.desired_replicas > before
+    {
+        held.pace.raised(before, Instant::now());
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HttpError;
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher::watcher;
 use kube::{Api, Client};
 use telemetry::{IntCounterVec, IntGauge, Opts, Registry, register};
 use tokio::sync::Semaphore;
@@ -24,9 +24,10 @@ use super::mapping::Mappings;
 use super::queue::Queue;
 use super::reconcile::Controller;
 use super::scale::{Scales, field_manager};
+use super::status_turns::StatusTurns;
 use super::watch::{
     AllTargets, Change, HPAS, HpaFeed, HpaObject, Hpas, PODS, PodFeed, PodObject, Pods, TargetFeed,
-    Targets, WORKLOADS, Workload, follow,
+    Targets, WORKLOADS, Workload, follow, watch_options,
 };
 use super::{events, fresh};
 use crate::api::{ApiListener, ApiState};
@@ -42,8 +43,6 @@ use crate::steer::Recommendations;
 const FRESH_GAP: Duration = Duration::from_secs(1);
 /// Time for a write at most.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time of one watch, in seconds; the client library gives up five later.
-const WATCH_SECONDS: u32 = 30;
 /// How often it is looked whether the first lists are complete.
 const SYNC_POLL: Duration = Duration::from_millis(100);
 /// How long the scales of targets are waited for before they are asked for one by one.
@@ -119,6 +118,9 @@ pub async fn run(
             controller.forget_deleted();
         }
     });
+    if config.election.is_some() {
+        tasks.spawn(learn_counts(Arc::clone(&controller), leadership.clone()));
+    }
     let ready = {
         let (watched, controller) = (watched.clone(), Arc::clone(&controller));
         Arc::new(move || watched.ready(&controller)) as Arc<dyn Fn() -> _ + Send + Sync>
@@ -258,7 +260,6 @@ fn controller(
         constants: config.constants.clone(),
         period: config.sync_period,
         mode: config.mode,
-        react: config.react,
         field_manager,
         write_timeout,
         hpas: Arc::new(Hpas::default()),
@@ -268,6 +269,7 @@ fn controller(
         state: Arc::new(StateStore::new(state, Arc::clone(&config.clock))),
         log,
         steering: Arc::new(Recommendations::new(config.sync_period)),
+        status_turns: StatusTurns::new(config.status_writes, config.sync_period),
         metrics: ControllerMetrics::new(&config.registry),
         recorder,
         held: parking_lot::Mutex::default(),
@@ -311,6 +313,7 @@ impl Watched {
         let errors = errors(&config.registry);
         let count = |resource: &str| errors.with_label_values(&[resource]);
         let scopes = scopes(config);
+        let options = watch_options(scopes.len());
         for scope in &scopes {
             let only = scope.as_deref();
             let feed = HpaFeed::new(Arc::clone(&controller.hpas), only, {
@@ -318,7 +321,7 @@ impl Watched {
                 move |key: &HpaKey, change| changed(&controller, key, change)
             });
             let list = objects::<HpaObject>(client, only, HPAS);
-            let events = watcher(list, watch_options());
+            let events = watcher(list, options.clone());
             tasks.spawn(follow(
                 "horizontalpodautoscalers",
                 events,
@@ -327,16 +330,16 @@ impl Watched {
             ));
             let feed = PodFeed::new(Arc::clone(&controller.evaluator.pods), only);
             let list = objects::<PodObject>(client, only, PODS);
-            let events = watcher(list, watch_options());
+            let events = watcher(list, options.clone());
             tasks.spawn(follow("pods", events, feed, count("pods")));
             for (at, kind) in WORKLOADS.into_iter().enumerate() {
                 let targets = Arc::clone(controller.evaluator.scales.targets());
                 let feed = TargetFeed::new(Arc::clone(&targets), at, only);
                 let list = objects::<Workload>(client, only, kind);
-                let errors = count(kind.plural);
+                let (errors, options) = (count(kind.plural), options.clone());
                 tasks.spawn(async move {
                     targets.at(at).wanted().await;
-                    let events = watcher(list, watch_options());
+                    let events = watcher(list, options);
                     follow(kind.plural, events, feed, errors).await;
                 });
             }
@@ -348,6 +351,7 @@ impl Watched {
                 tasks.spawn(fresh::run(
                     api,
                     scope.clone(),
+                    options.clone(),
                     pods,
                     queue,
                     count("pods.metrics.k8s.io"),
@@ -406,11 +410,6 @@ impl Watched {
             tracing::warn!("targets cannot be watched: their scales are asked for one by one");
         }
     }
-}
-
-/// The server ends a watch after this time, and one that is silent for longer is taken for broken: what it says may be old by then.
-fn watch_options() -> watcher::Config {
-    watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
 fn errors(registry: &Registry) -> IntCounterVec {
@@ -485,6 +484,30 @@ async fn lead(
     );
     evaluate_all(controller, config.concurrent_syncs, shutdown).await;
     watched.leading.set(0);
+}
+
+/// Publishes the counts of steered autoscalers as the process that leads wrote them down, until this one leads.
+async fn learn_counts(controller: Arc<Controller>, leadership: Leadership) {
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = leadership.acquired() => return,
+            () = tokio::time::sleep(controller.steering.learn_every()) => {}
+        }
+        if !controller.hpas.any_steered() {
+            continue;
+        }
+        match controller.state.counts().await {
+            Ok(counts) => {
+                failing = false;
+                controller.steering.learn(counts, controller.evaluator.clock.now());
+            }
+            Err(error) if !std::mem::replace(&mut failing, true) => {
+                tracing::warn!(%error, "the counts of steered autoscalers cannot be read");
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 async fn restore(controller: &Controller) {

@@ -4,7 +4,7 @@
 //! answer is noted in what is known of targets, so that the next decision is not made from before it.
 
 use std::collections::HashSet;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,9 +24,14 @@ const FIELD_MANAGER: &str = "sextant-hpa-controller";
 const FIELD_MANAGER_MAX: usize = 128;
 
 /// What an installation is called as a writer. Its replicas have one Lease and are one writer; another installation has another
-/// Lease. Without an election there is nothing that tells installations apart.
+/// Lease. Without an election every process is an installation of its own: it has nothing in common with any other, even one that
+/// runs on the same machine or under the same name elsewhere.
 pub(super) fn field_manager(election: Option<&ElectionOptions>) -> Arc<str> {
-    let Some(election) = election else { return Arc::from(FIELD_MANAGER) };
+    let Some(election) = election else {
+        // The keys of each state are random.
+        let process = RandomState::new().build_hasher().finish();
+        return Arc::from(format!("{FIELD_MANAGER}:{process:016x}"));
+    };
     let lease = format!("{}/{}", election.namespace, election.name);
     let name = format!("{FIELD_MANAGER}:{lease}");
     if name.len() <= FIELD_MANAGER_MAX {
@@ -267,6 +272,7 @@ mod tests {
         };
         assert_eq!(&*name("a", "b", "x"), "sextant-hpa-controller:a/b");
         assert_eq!(name("a", "b", "x"), name("a", "b", "y"));
+        assert_ne!(field_manager(None), field_manager(None));
         let long = "l".repeat(200);
         assert!(name("a", &long, "x").len() <= FIELD_MANAGER_MAX);
         assert_ne!(name("a", &long, "x"), name("b", &long, "x"));

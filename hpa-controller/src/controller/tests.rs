@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::api_metrics::ApiMetrics;
 use super::api_server::ApiServer;
-use super::config::React;
 use super::evaluate::Evaluator;
 use super::events::{self, EventWriter};
 use super::mapping::Mappings;
 use super::queue::{Queue, Trigger};
 use super::reconcile::Controller;
-use super::scale::Scales;
+use super::scale::{Scales, field_manager};
+use super::status_turns::StatusTurns;
 use super::watch::{AllTargets, Feed, HpaFeed, Hpas, PodFeed, Pods, TargetFeed};
 use crate::fake_objects::FakeObjects;
 use crate::inputs::Constants;
@@ -41,6 +41,7 @@ struct Fixture {
     targets: Arc<AllTargets>,
     key: HpaKey,
     writer: Option<EventWriter>,
+    field_manager: Arc<str>,
     hpas: HpaFeed<fn(&HpaKey, super::watch::Change)>,
 }
 
@@ -78,7 +79,12 @@ fn usage(milli: i64) -> Value {
 }
 
 /// An autoscaler at 50 % of 100m with two pods that use 100m each: twice as many are needed.
-fn fixture(mode: Mode, react: React, leadership: Leadership, objects: FakeObjects) -> Fixture {
+fn fixture(
+    mode: Mode,
+    field_manager: &str,
+    leadership: Leadership,
+    objects: FakeObjects,
+) -> Fixture {
     objects.put(SCALE, scale(2));
     objects.put(STATUS, hpa(&json!({"desiredReplicas": 2}), "2023-11-14T20:00:00Z"));
     objects.put(METRICS, usage(100));
@@ -116,7 +122,7 @@ fn fixture(mode: Mode, react: React, leadership: Leadership, objects: FakeObject
             api.clone(),
             Arc::clone(&mappings),
             Arc::clone(&targets),
-            Arc::from(FIELD_MANAGER),
+            Arc::from(field_manager),
         ),
         pods,
         source: Arc::new(ApiMetrics::with_mappings(api.clone(), mappings)),
@@ -129,8 +135,7 @@ fn fixture(mode: Mode, react: React, leadership: Leadership, objects: FakeObject
         constants: Constants::default(),
         period: PERIOD,
         mode,
-        react,
-        field_manager: Arc::from(FIELD_MANAGER),
+        field_manager: Arc::from(field_manager),
         write_timeout: Duration::from_secs(5),
         hpas,
         evaluator,
@@ -139,6 +144,7 @@ fn fixture(mode: Mode, react: React, leadership: Leadership, objects: FakeObject
         state: Arc::new(StateStore::new(state, Arc::clone(&clock) as _)),
         steering: Arc::new(Recommendations::new(PERIOD)),
         log: Arc::new(DecisionLog::new(LogOptions::default(), &registry).unwrap()),
+        status_turns: StatusTurns::new(100, PERIOD),
         metrics: ControllerMetrics::new(&registry),
         recorder,
         held: parking_lot::Mutex::default(),
@@ -150,6 +156,7 @@ fn fixture(mode: Mode, react: React, leadership: Leadership, objects: FakeObject
         clock,
         targets,
         key: HpaKey::new("web", "app"),
+        field_manager: Arc::from(field_manager),
         writer: Some(writer),
         hpas: hpa_feed,
     };
@@ -159,8 +166,12 @@ fn fixture(mode: Mode, react: React, leadership: Leadership, objects: FakeObject
 }
 
 impl Fixture {
-    fn active(react: React) -> Self {
-        fixture(Mode::Active, react, Leadership::always(), FakeObjects::default())
+    fn active() -> Self {
+        Self::active_as(FIELD_MANAGER)
+    }
+
+    fn active_as(field_manager: &str) -> Self {
+        fixture(Mode::Active, field_manager, Leadership::always(), FakeObjects::default())
     }
 
     /// The watch tells what the server has.
@@ -222,7 +233,7 @@ impl Fixture {
 
 #[tokio::test(start_paused = true)]
 async fn an_active_controller_writes_scale_status_and_events() {
-    let mut fixture = Fixture::active(React::Period);
+    let mut fixture = Fixture::active();
     fixture.turn(Trigger::Period).await;
     assert_eq!(fixture.writes(), [format!("PUT {SCALE}"), format!("PUT {STATUS}")]);
     assert_eq!(fixture.replicas(), 4);
@@ -238,7 +249,7 @@ async fn an_active_controller_writes_scale_status_and_events() {
 #[tokio::test(start_paused = true)]
 async fn a_shadow_writes_nothing_and_remembers() {
     let mut fixture =
-        fixture(Mode::Shadow, React::Period, Leadership::always(), FakeObjects::default());
+        fixture(Mode::Shadow, FIELD_MANAGER, Leadership::always(), FakeObjects::default());
     fixture.turn(Trigger::Period).await;
     assert_eq!(fixture.told().await, [""; 0]);
     assert_eq!(fixture.writes(), [""; 0]);
@@ -255,7 +266,7 @@ async fn nothing_is_written_without_leadership() {
     let objects = FakeObjects::default();
     let options = ElectionOptions::new("web", "lease", "one");
     let election = Election::new(objects.client().0, options).unwrap();
-    let mut fixture = fixture(Mode::Active, React::Period, election.leadership(), objects);
+    let mut fixture = fixture(Mode::Active, FIELD_MANAGER, election.leadership(), objects);
     fixture.turn(Trigger::Period).await;
     assert_eq!(fixture.told().await, [""; 0]);
     assert_eq!(fixture.writes(), [""; 0]);
@@ -264,7 +275,7 @@ async fn nothing_is_written_without_leadership() {
 
 #[tokio::test(start_paused = true)]
 async fn a_conflict_makes_the_decision_anew() {
-    let fixture = Fixture::active(React::Period);
+    let fixture = Fixture::active();
     // The watch is behind: somebody has asked for five meanwhile, which two busy pods are no reason to lower at once.
     let mut feed = TargetFeed::new(Arc::clone(&fixture.targets), 0, None);
     feed.begin();
@@ -285,7 +296,7 @@ async fn a_conflict_makes_the_decision_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn an_autoscaler_that_another_controller_writes_is_left_alone() {
-    let mut fixture = Fixture::active(React::Period);
+    let mut fixture = Fixture::active();
     fixture.turn(Trigger::Period).await;
     assert_eq!(fixture.replicas(), 4);
     fixture.writes();
@@ -312,13 +323,59 @@ async fn an_autoscaler_that_another_controller_writes_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fresh_samples_only_scale_up_and_keep_the_pace() {
-    let fixture = Fixture::active(React::FreshSamples);
-    // Before the first turn of a period nothing is done.
-    fixture.turn(Trigger::Fresh).await;
-    assert_eq!(fixture.decisions(), 0);
+async fn two_processes_without_an_election_notice_each_other() {
+    let mut fixture = Fixture::active_as(&field_manager(None));
+    let (ours, theirs) = (fixture.field_manager.to_string(), field_manager(None));
     fixture.turn(Trigger::Period).await;
     assert_eq!(fixture.replicas(), 4);
+    fixture.writes();
+    fixture.objects.put(SCALE, scale(2));
+    let wrote = |fixture: &mut Fixture, time: &str| {
+        fixture.objects.edit(STATUS, |hpa| {
+            hpa["metadata"]["managedFields"] = json!([
+                {"manager": ours, "subresource": "status", "time": "2023-11-14T22:13:20Z"},
+                {"manager": &*theirs, "subresource": "status", "time": time},
+            ]);
+        });
+        fixture.watch();
+    };
+    wrote(&mut fixture, "2023-11-14T22:13:25Z");
+    fixture.pass(15).await;
+    fixture.turn(Trigger::Period).await;
+    // It goes on, and is looked at again each time.
+    wrote(&mut fixture, "2023-11-14T22:13:40Z");
+    fixture.pass(15).await;
+    fixture.turn(Trigger::Period).await;
+    assert_eq!(fixture.writes(), [""; 0]);
+    assert_eq!((fixture.replicas(), fixture.last().mode), (2, Mode::Shadow));
+    assert_eq!(fixture.told().await, ["SuccessfulRescale", "ConflictingController"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_follows_on_another_without_an_election_waits_for_its_silence() {
+    let mut fixture = Fixture::active_as(&field_manager(None));
+    let before = field_manager(None);
+    fixture.objects.edit(STATUS, |hpa| {
+        hpa["metadata"]["managedFields"] = json!([
+            {"manager": &*before, "subresource": "status", "time": "2023-11-14T22:13:20Z"}]);
+    });
+    fixture.watch();
+    fixture.turn(Trigger::Period).await;
+    assert_eq!((fixture.writes(), fixture.replicas()), (Vec::new(), 2));
+    for _ in 0..2 {
+        fixture.pass(15).await;
+    }
+    fixture.turn(Trigger::Period).await;
+    assert_eq!(fixture.replicas(), 4);
+    assert_eq!(fixture.told().await, ["SuccessfulRescale"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fresh_samples_only_scale_up_and_keep_the_pace() {
+    let fixture = Fixture::active();
+    // The first word is said in full, whatever asked for it.
+    fixture.turn(Trigger::Fresh).await;
+    assert_eq!((fixture.replicas(), fixture.decisions()), (4, 1));
     // Much more is needed, but this period has had its doubling.
     fixture.objects.put(SCALE, scale(4));
     fixture.objects.put(METRICS, usage(400));
@@ -349,7 +406,7 @@ async fn fresh_samples_only_scale_up_and_keep_the_pace() {
 
 #[tokio::test(start_paused = true)]
 async fn values_alone_are_written_once_a_period() {
-    let mut fixture = Fixture::active(React::FreshSamples);
+    let mut fixture = Fixture::active();
     fixture.turn(Trigger::Period).await;
     fixture.objects.put(SCALE, scale(4));
     fixture.watch();
@@ -368,7 +425,7 @@ async fn values_alone_are_written_once_a_period() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_gone_is_forgotten() {
-    let mut fixture = Fixture::active(React::Period);
+    let mut fixture = Fixture::active();
     fixture.turn(Trigger::Period).await;
     fixture.hpas.begin();
     fixture.hpas.end();
@@ -380,7 +437,7 @@ async fn what_is_gone_is_forgotten() {
 
 #[tokio::test(start_paused = true)]
 async fn decisions_about_autoscalers_that_are_no_more_are_forgotten() {
-    let fixture = Fixture::active(React::Period);
+    let fixture = Fixture::active();
     fixture.turn(Trigger::Period).await;
     // As it comes back from a file.
     let old = Logged { key: HpaKey::new("web", "deleted"), ..(*fixture.last()).clone() };

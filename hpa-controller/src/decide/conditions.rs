@@ -29,6 +29,15 @@ pub(super) fn is_true(status: &HorizontalPodAutoscalerStatus, kind: &str) -> boo
     conditions.into_iter().any(|one| one.type_ == kind && one.status == "True")
 }
 
+/// The status of a condition of this type where all is well; `None` if the type is not there then.
+pub fn expected_status(kind: &str) -> Option<&'static str> {
+    match kind {
+        ABLE_TO_SCALE | SCALING_ACTIVE => Some("True"),
+        SCALING_LIMITED => Some("False"),
+        _ => None,
+    }
+}
+
 /// Applies `change` in place, so that the order of conditions is kept; the time moves only with the status.
 pub(super) fn apply(
     conditions: &mut Vec<HorizontalPodAutoscalerCondition>,

@@ -34,11 +34,12 @@ use k8s_openapi::api::autoscaling::v2::{
 use model::Timestamp;
 
 pub use conclusion::{Action, Conclusion, Written, conclude};
-pub use conditions::{SCALED_TO_ZERO, differs};
+pub use conditions::{SCALED_TO_ZERO, differs, expected_status};
 pub use course::{keeping_one, metrics as effective_metrics};
 pub use group::account;
 pub use requests::requests;
 pub use selector::GoNotation;
+pub(crate) use target::INCOMPLETE_DISCOVERY;
 
 use self::conditions::{ABLE_TO_SCALE, SCALING_ACTIVE, SCALING_LIMITED};
 use self::course::Course;

@@ -6,11 +6,15 @@ const INVALID_VERSION: &str = "invalid API version in scale target reference: ";
 const MALFORMED_VERSION: &str = "unexpected GroupVersion string: ";
 const NO_KIND: &str = "no matches for kind ";
 
-/// The reconciliation's error if `why` there is no scale lies in the reference itself.
+/// How the text begins that it is not known which kinds there are, as the server does not say it of all groups; upstream's, too.
+pub(crate) const INCOMPLETE_DISCOVERY: &str =
+    "unable to retrieve the complete list of server APIs: ";
+
+/// The reconciliation's error if `why` there is no scale is that it is not known where it would be.
 pub(super) fn error(why: &str) -> Option<String> {
     if why.starts_with(MALFORMED_VERSION) {
         Some(format!("{INVALID_VERSION}{why}"))
-    } else if why.starts_with(NO_KIND) {
+    } else if why.starts_with(NO_KIND) || why.starts_with(INCOMPLETE_DISCOVERY) {
         Some(format!("unable to determine resource for scale target reference: {why}"))
     } else {
         None

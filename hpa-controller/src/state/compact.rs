@@ -34,6 +34,9 @@ pub(super) struct Saved {
     down: Box<[(i32, i64, bool)]>,
     #[serde(default, skip_serializing_if = "BeyondMemory::is_empty")]
     beyond: BeyondMemory,
+    /// The count that was published at `at`, if its cluster's own controller is steered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) count: Option<i32>,
 }
 
 /// Until when what is saved counts.
@@ -67,6 +70,7 @@ impl Saved {
             up: events(&memory.scale_up_events),
             down: events(&memory.scale_down_events),
             beyond: memory.beyond.clone(),
+            count: None,
         }
     }
 

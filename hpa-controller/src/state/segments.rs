@@ -1,19 +1,23 @@
-//! Decisions in files: segments of JSON lines, appended to, the oldest deleted when all are too large.
+//! Decisions in files: segments of compressed JSON lines, appended to, the oldest deleted when all are too large.
 //!
-//! A line is complete or it is none: what a crash leaves of one is passed over, as is anything else that is not a decision. Writing is
-//! never waited for; a disk that cannot follow costs lines, which are counted. Lines reach the kernel within moments and the disk when
-//! the kernel likes, since nothing that is decided depends on them.
+//! One decision looks much like another, so that a segment is one zstd frame, whose window goes back over hundreds of them. What is
+//! compressed reaches the kernel once a second; a process that dies costs the lines since then, and the frame that it leaves has no end,
+//! which is no matter to who reads it. The kernel brings it to the disk when it likes, since nothing that is decided depends on it.
+//!
+//! A line is complete or it is none: what is no decision is passed over. Writing is never waited for; a disk that cannot follow costs lines,
+//! which are counted. Segments of plain JSON lines, as earlier versions wrote them, are read, too.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use telemetry::IntCounter;
+use zstd::stream::{read::Decoder, write::Encoder};
 
 use super::{Logged, StateError};
 
@@ -23,16 +27,26 @@ const QUEUE_LINES: usize = 4_096;
 const QUEUE_BYTES: usize = 16 << 20;
 /// Bytes of a segment, unless all together may have few.
 const SEGMENT_BYTES: u64 = 8 << 20;
+/// Bytes of its lines, so that one is read in a moment.
+const SEGMENT_LINES_BYTES: u64 = 64 << 20;
+/// How many bytes of lines a byte of a segment may stand for, as far as is guessed before it is read.
+const RATIO: u64 = 64;
+/// The cheapest level: lines are so much alike that others gain nothing.
+const COMPRESSION_LEVEL: i32 = 1;
+/// How long a line may wait for others to be compressed with.
+const FLUSH_AFTER: Duration = Duration::from_secs(1);
 /// Of how many segments the bound consists at least: so much of it is deleted at a time.
 const SEGMENTS_MIN: u64 = 8;
-/// Bytes of the newest segments that are read when a log is opened.
-const RECENT_BYTES: u64 = 64 << 20;
+/// Bytes of lines, as far as can be guessed, of the newest segments that are read when a log is opened.
+const RECENT_BYTES: u64 = 128 << 20;
 /// A longer line is none of ours.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 /// Time until writing is tried again after it failed.
 const RETRY: Duration = Duration::from_secs(10);
 const PREFIX: &str = "decisions-";
-const SUFFIX: &str = ".jsonl";
+const SUFFIX: &str = ".jsonl.zst";
+/// Of a segment that is not compressed.
+const PLAIN_SUFFIX: &str = ".jsonl";
 
 /// Where decisions are written, and how much of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,22 +111,84 @@ struct Writer {
     directory: PathBuf,
     bytes_max: u64,
     segment_bytes: u64,
-    /// Number and length of each segment, the oldest first; the last is open.
-    segments: Vec<(u64, u64)>,
+    /// The oldest first; the last is open.
+    segments: Vec<Segment>,
     /// `None` after a failure.
-    open: Option<io::BufWriter<File>>,
+    open: Option<Open>,
     failed: Option<Instant>,
+}
+
+/// A file and its length.
+struct Segment {
+    number: u64,
+    path: PathBuf,
+    length: u64,
+}
+
+/// The segment that is written.
+struct Open {
+    encoder: Encoder<'static, Counted>,
+    /// Bytes of all lines, and of those that may not be in the file yet.
+    lines: u64,
+    pending: u64,
+    /// When the first of the latter came.
+    since: Option<Instant>,
+}
+
+/// Counts what is written.
+struct Counted {
+    file: File,
+    bytes: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Open {
+    fn create(path: &Path) -> io::Result<Self> {
+        // Whatever an earlier attempt left there.
+        let counted = Counted { file: File::create(path)?, bytes: 0 };
+        let encoder = Encoder::new(counted, COMPRESSION_LEVEL)?;
+        Ok(Self { encoder, lines: 0, pending: 0, since: None })
+    }
+
+    /// What the file has at most once `more` bytes of lines are in it and it has ended.
+    fn length_max(&self, more: u64) -> u64 {
+        let rest = self.pending + more;
+        // What does not compress grows by a few bytes for each block of up to 128 KiB, and a frame has a head and an end.
+        self.encoder.get_ref().bytes + rest + rest / 1024 + 256
+    }
+
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        self.encoder.write_all(line)?;
+        self.lines += line.len() as u64;
+        self.pending += line.len() as u64;
+        self.since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.encoder.flush()?;
+        self.pending = 0;
+        self.since = None;
+        Ok(())
+    }
 }
 
 impl Writer {
     fn open(options: SegmentOptions) -> Result<Self, StateError> {
         let SegmentOptions { directory, bytes_max } = options;
         fs::create_dir_all(&directory).map_err(StateError::file(&directory))?;
-        let mut segments = Vec::new();
-        for (number, path) in list(&directory)? {
-            let length = fs::metadata(&path).map_err(StateError::file(&path))?.len();
-            segments.push((number, length));
-        }
+        let segments = list(&directory)?;
         let segment_bytes = SEGMENT_BYTES.min(bytes_max / SEGMENTS_MIN);
         let mut writer =
             Self { directory, bytes_max, segment_bytes, segments, open: None, failed: None };
@@ -121,31 +197,38 @@ impl Writer {
     }
 
     fn run(&mut self, lines: &Receiver<Vec<u8>>, queued: &AtomicUsize, dropped: &IntCounter) {
-        while let Ok(first) = lines.recv() {
-            let mut next = Some(first);
-            // What is there goes out together, then nothing is held back.
-            while let Some(line) = next {
-                queued.fetch_sub(line.len(), Ordering::SeqCst);
-                // A line that fills a segment would break the bound of all of them.
-                let fits = line.len() as u64 <= self.segment_bytes;
-                if !(fits && self.attempt(|writer| writer.append(&line))) {
-                    dropped.inc();
+        loop {
+            let since = self.open.as_ref().and_then(|open| open.since);
+            let next = match since.map(|since| FLUSH_AFTER.saturating_sub(since.elapsed())) {
+                Some(Duration::ZERO) => Err(RecvTimeoutError::Timeout),
+                Some(left) => lines.recv_timeout(left),
+                None => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match next {
+                Ok(line) => {
+                    queued.fetch_sub(line.len(), Ordering::SeqCst);
+                    if !self.attempt(|writer| writer.append(&line)) {
+                        dropped.inc();
+                    }
                 }
-                next = lines.try_recv().ok();
+                Err(RecvTimeoutError::Timeout) => {
+                    self.attempt(Self::flush);
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.attempt(Self::flush);
         }
+        self.attempt(Self::end);
     }
 
     /// Does `work` unless something failed a moment ago; says whether it was done.
-    fn attempt(&mut self, work: impl Fn(&mut Self) -> Result<(), StateError>) -> bool {
+    fn attempt(&mut self, work: impl Fn(&mut Self) -> Result<bool, StateError>) -> bool {
         if self.failed.is_some_and(|failed| failed.elapsed() < RETRY) {
             return false;
         }
         match work(self) {
-            Ok(()) => {
+            Ok(done) => {
                 self.failed = None;
-                true
+                done
             }
             Err(error) => {
                 tracing::warn!(%error, "decisions are not written");
@@ -156,64 +239,85 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, line: &[u8]) -> Result<(), StateError> {
+    /// Says whether the line was taken.
+    fn append(&mut self, line: &[u8]) -> Result<bool, StateError> {
         let length = line.len() as u64;
-        let full = self.segments.last().is_none_or(|(_, used)| used + length > self.segment_bytes);
-        if full || self.open.is_none() {
+        if !self.fits(length) {
+            // It may only seem so, while it is not known how well lines compress.
             self.flush()?;
+        }
+        if !self.fits(length) {
+            self.end()?;
             self.begin()?;
         }
-        let path = self.current();
-        let (Some(open), Some((_, used))) = (&mut self.open, self.segments.last_mut()) else {
-            return Ok(());
-        };
-        open.write_all(line).map_err(StateError::file(&path))?;
-        *used += length;
-        Ok(())
+        // A line that fills a segment would break the bound of all of them.
+        if !self.fits(length) {
+            return Ok(false);
+        }
+        self.with(|open| open.append(line))
     }
 
-    fn flush(&mut self) -> Result<(), StateError> {
-        let path = self.current();
-        match &mut self.open {
-            Some(open) => open.flush().map_err(StateError::file(&path)),
-            None => Ok(()),
+    fn fits(&self, length: u64) -> bool {
+        self.open.as_ref().is_some_and(|open| {
+            let has_room = open.lines == 0 || open.lines + length <= SEGMENT_LINES_BYTES;
+            has_room && open.length_max(length) <= self.segment_bytes
+        })
+    }
+
+    fn flush(&mut self) -> Result<bool, StateError> {
+        self.with(Open::flush)
+    }
+
+    /// Ends the open segment.
+    fn end(&mut self) -> Result<bool, StateError> {
+        let (path, open) = (self.current(), self.open.take());
+        let Some(open) = open else { return Ok(true) };
+        let counted = open.encoder.finish().map_err(StateError::file(&path))?;
+        if let Some(segment) = self.segments.last_mut() {
+            segment.length = counted.bytes;
         }
+        Ok(true)
+    }
+
+    /// Works on the open segment, if there is one.
+    fn with(&mut self, work: impl FnOnce(&mut Open) -> io::Result<()>) -> Result<bool, StateError> {
+        let path = self.current();
+        if let (Some(open), Some(segment)) = (&mut self.open, self.segments.last_mut()) {
+            let done = work(open);
+            segment.length = open.encoder.get_ref().bytes;
+            done.map_err(StateError::file(&path))?;
+        }
+        Ok(true)
     }
 
     /// Opens the next segment, and deletes the oldest ones so that there is room for it.
     fn begin(&mut self) -> Result<(), StateError> {
-        let mut total: u64 = self.segments.iter().map(|(_, length)| length).sum();
+        let mut total: u64 = self.segments.iter().map(|segment| segment.length).sum();
         while total + self.segment_bytes > self.bytes_max && !self.segments.is_empty() {
-            let (number, length) = self.segments.remove(0);
-            let path = segment(&self.directory, number);
-            match fs::remove_file(&path) {
+            let oldest = self.segments.remove(0);
+            match fs::remove_file(&oldest.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    self.segments.insert(0, (number, length));
-                    return Err(StateError::file(&path)(error));
+                    let error = StateError::file(&oldest.path)(error);
+                    self.segments.insert(0, oldest);
+                    return Err(error);
                 }
-                _ => total -= length,
+                _ => total -= oldest.length,
             }
         }
-        let number = self.segments.last().map_or(0, |(number, _)| number + 1);
-        let path = segment(&self.directory, number);
-        // Whatever an earlier attempt left there.
-        let file = File::create(&path).map_err(StateError::file(&path))?;
-        self.open = Some(io::BufWriter::new(file));
-        self.segments.push((number, 0));
+        let number = self.segments.last().map_or(0, |segment| segment.number + 1);
+        let path = self.directory.join(format!("{PREFIX}{number:012}{SUFFIX}"));
+        self.open = Some(Open::create(&path).map_err(StateError::file(&path))?);
+        self.segments.push(Segment { number, path, length: 0 });
         Ok(())
     }
 
     fn current(&self) -> PathBuf {
-        segment(&self.directory, self.segments.last().map_or(0, |(number, _)| *number))
+        self.segments.last().map_or_else(|| self.directory.clone(), |segment| segment.path.clone())
     }
 }
 
-fn segment(directory: &Path, number: u64) -> PathBuf {
-    directory.join(format!("{PREFIX}{number:012}{SUFFIX}"))
-}
-
 /// The segments in `directory` by number; none if there is no such folder.
-fn list(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StateError> {
+fn list(directory: &Path) -> Result<Vec<Segment>, StateError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -223,15 +327,31 @@ fn list(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StateError> {
     for entry in entries {
         let entry = entry.map_err(StateError::file(directory))?;
         let name = entry.file_name();
-        let number = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse::<u64>().ok());
+        let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| {
+            let number = rest.strip_suffix(SUFFIX).or_else(|| rest.strip_suffix(PLAIN_SUFFIX))?;
+            number.parse().ok()
+        });
         if let Some(number) = number {
-            found.push((number, entry.path()));
+            let path = entry.path();
+            let length = fs::metadata(&path).map_err(StateError::file(&path))?.len();
+            found.push(Segment { number, path, length });
         }
     }
-    found.sort();
+    found.sort_by(|a, b| (a.number, &a.path).cmp(&(b.number, &b.path)));
     Ok(found)
+}
+
+fn is_plain(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "jsonl")
+}
+
+/// The lines of a segment.
+fn lines(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
+    let file = File::open(path)?;
+    if is_plain(path) {
+        return Ok(Box::new(BufReader::new(file)));
+    }
+    Ok(Box::new(BufReader::new(Decoder::new(file)?)))
 }
 
 /// The decisions in the segments of `directory`, the oldest first. Lines that are none are passed over and warned of, each file once.
@@ -239,7 +359,7 @@ fn list(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StateError> {
 /// # Errors
 /// The folder cannot be read.
 pub fn read_segments(directory: &Path) -> Result<ReadSegments, StateError> {
-    let paths: Vec<_> = list(directory)?.into_iter().map(|(_, path)| path).collect();
+    let paths: Vec<_> = list(directory)?.into_iter().map(|segment| segment.path).collect();
     Ok(ReadSegments { paths: paths.into_iter(), open: None, failed: false })
 }
 
@@ -247,8 +367,8 @@ pub fn read_segments(directory: &Path) -> Result<ReadSegments, StateError> {
 pub(super) fn read_recent(directory: &Path) -> Result<ReadSegments, StateError> {
     let mut paths = Vec::new();
     let mut bytes = 0;
-    for (_, path) in list(directory)?.into_iter().rev() {
-        bytes += fs::metadata(&path).map_err(StateError::file(&path))?.len();
+    for Segment { path, length, .. } in list(directory)?.into_iter().rev() {
+        bytes += if is_plain(&path) { length } else { (length * RATIO).min(SEGMENT_LINES_BYTES) };
         if bytes > RECENT_BYTES && !paths.is_empty() {
             break;
         }
@@ -259,12 +379,19 @@ pub(super) fn read_recent(directory: &Path) -> Result<ReadSegments, StateError> 
 }
 
 /// Decisions from files.
-#[derive(Debug)]
 pub struct ReadSegments {
     paths: std::vec::IntoIter<PathBuf>,
-    open: Option<(PathBuf, BufReader<File>, usize)>,
+    /// A file, its lines, and the number of the last.
+    open: Option<(PathBuf, Box<dyn BufRead + Send>, usize)>,
     /// A line of the open file was warned of.
     failed: bool,
+}
+
+impl std::fmt::Debug for ReadSegments {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let open = self.open.as_ref().map(|(path, ..)| path);
+        f.debug_struct("ReadSegments").field("open", &open).finish_non_exhaustive()
+    }
 }
 
 impl ReadSegments {
@@ -273,11 +400,15 @@ impl ReadSegments {
         loop {
             if let Some((path, reader, number)) = &mut self.open {
                 let mut line = Vec::new();
-                match reader.take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
+                match reader.as_mut().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
                     Ok(0) => self.open = None,
                     Ok(_) => {
                         *number += 1;
                         return Some((*number, line));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        tracing::info!(file = %path.display(), "decisions were cut off by the end of a process");
+                        self.open = None;
                     }
                     Err(error) => {
                         tracing::warn!(file = %path.display(), %error, "decisions cannot be read");
@@ -288,8 +419,8 @@ impl ReadSegments {
             }
             let path = self.paths.next()?;
             self.failed = false;
-            match File::open(&path) {
-                Ok(file) => self.open = Some((path, BufReader::new(file), 0)),
+            match lines(&path) {
+                Ok(lines) => self.open = Some((path, lines, 0)),
                 Err(error) => {
                     tracing::warn!(file = %path.display(), %error, "decisions cannot be read");
                 }

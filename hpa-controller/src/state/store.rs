@@ -138,7 +138,7 @@ impl StateStore {
         Ok(restored.collect())
     }
 
-    async fn load_from(&self, places: &mut Places) -> Result<(), StateError> {
+    async fn read(places: &mut Places) -> Result<Vec<Saved>, StateError> {
         let mut found = Vec::new();
         if let Some(config_maps) = &mut places.config_maps {
             found.append(&mut config_maps.read().await?);
@@ -146,6 +146,11 @@ impl StateStore {
         if let Some(directory) = &places.directory {
             found.append(&mut directory.read().await?);
         }
+        Ok(found)
+    }
+
+    async fn load_from(&self, places: &mut Places) -> Result<(), StateError> {
+        let found = Self::read(places).await?;
         let now = self.clock.now();
         let mut kept = self.kept.lock();
         for saved in found {
@@ -165,8 +170,32 @@ impl StateStore {
 
     /// Keeps what was decided about `key` in mind; it is written soon.
     pub fn remember(&self, key: &HpaKey, uid: &str, memory: &Memory) {
-        let saved = Saved::new(key, uid, memory, self.clock.now(), self.ages);
+        self.remember_count(key, uid, memory, None);
+    }
+
+    /// [`Self::remember`], with the count that was published for an autoscaler whose cluster's own controller is steered.
+    pub fn remember_count(&self, key: &HpaKey, uid: &str, memory: &Memory, count: Option<i32>) {
+        let mut saved = Saved::new(key, uid, memory, self.clock.now(), self.ages);
+        saved.count = count;
         self.kept.lock().entries.insert(key.clone(), saved);
+    }
+
+    /// The counts that the leader has written down, for a process that does not lead: which autoscaler, replicas, and when they were
+    /// decided.
+    ///
+    /// # Errors
+    /// The place cannot be reached.
+    pub async fn counts(&self) -> Result<Vec<(HpaKey, i32, Timestamp)>, StateError> {
+        let mut newest: HashMap<HpaKey, Saved> = HashMap::new();
+        for saved in Self::read(&mut *self.places.lock().await).await? {
+            let entry = newest.entry(saved.key()).or_insert_with(|| saved.clone());
+            if entry.at < saved.at {
+                *entry = saved;
+            }
+        }
+        let counts =
+            newest.into_iter().filter_map(|(key, saved)| Some((key, saved.count?, saved.at)));
+        Ok(counts.collect())
     }
 
     /// Drops what is known of an autoscaler that is no more.

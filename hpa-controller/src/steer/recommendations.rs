@@ -31,6 +31,8 @@ pub struct Recommended {
     pub replicas: i32,
     /// When they were decided, in milliseconds since the epoch.
     pub at: Timestamp,
+    /// Another process decided them, which leads, and wrote them down.
+    pub learned: bool,
 }
 
 /// Why there is none.
@@ -63,6 +65,8 @@ struct Entry {
     under_way: Option<UnderWay>,
     /// What the last decision left; `None` if there was none.
     status: Option<HorizontalPodAutoscalerStatus>,
+    /// When another process decided it by its own clock; `None` if it was decided here.
+    learned: Option<Timestamp>,
 }
 
 /// A count that the target's scale does not show yet.
@@ -73,8 +77,8 @@ struct UnderWay {
     since: Timestamp,
 }
 
-/// What is published for each steered autoscaler. All replicas of the controller may decide, since none writes; the one that leads should
-/// be asked, as its memory is the one that is kept.
+/// What is published for each steered autoscaler: by the replica that leads what it decides, and by the others what that one wrote down
+/// with its memory, so that whoever is asked knows. Nobody tells a count that was decided more than three periods ago.
 pub struct Recommendations {
     known: RwLock<HashMap<HpaKey, Entry, RandomState>>,
     lifetime_ms: i64,
@@ -171,7 +175,7 @@ impl Recommendations {
             (Err(_), _) => None,
         };
         let status = Some(conclusion.status.clone());
-        known.insert(key.clone(), Entry { count, at: now, under_way, status });
+        known.insert(key.clone(), Entry { count, at: now, under_way, status, learned: None });
     }
 
     /// Nothing can be decided: what the autoscaler is to be decided from cannot be read.
@@ -179,7 +183,42 @@ impl Recommendations {
         let mut known = self.known.write();
         if known.contains_key(key) || known.len() < KNOWN_MAX {
             let status = known.get(key).and_then(|entry| entry.status.clone());
-            known.insert(key.clone(), Entry { count: Err(why), at: now, under_way: None, status });
+            let (count, under_way, learned) = (Err(why), None, None);
+            known.insert(key.clone(), Entry { count, at: now, under_way, status, learned });
+        }
+    }
+
+    /// How often [`Self::learn`] should be told: with the time between two decisions, and until they are written, no more than three
+    /// periods pass.
+    #[must_use]
+    pub fn learn_every(&self) -> Duration {
+        Duration::from_millis(
+            (self.lifetime_ms / i64::from(PERIODS) * 2 / 3).max(1000).unsigned_abs(),
+        )
+    }
+
+    /// Publishes what the process that leads has written down, and nothing else of what was learned before. What was decided here counts
+    /// more.
+    pub fn learn(&self, counts: Vec<(HpaKey, i32, Timestamp)>, now: Timestamp) {
+        let mut known = self.known.write();
+        let mut before = std::mem::take(&mut *known);
+        known.extend(before.extract_if(|_, entry| entry.learned.is_none()));
+        for (key, count, at) in counts {
+            if known.contains_key(&key) || known.len() >= KNOWN_MAX {
+                continue;
+            }
+            let entry = match before.remove(&key) {
+                Some(entry) if entry.learned == Some(at) => entry,
+                // The clock over there may be ahead: what is new was not decided later than now.
+                _ => Entry {
+                    count: Ok(count),
+                    at: at.min(now),
+                    under_way: None,
+                    status: None,
+                    learned: Some(at),
+                },
+            };
+            known.insert(key, entry);
         }
     }
 
@@ -198,7 +237,11 @@ impl Recommendations {
             return Err(Unavailable::Stale { age_s: age / 1000 });
         }
         match &entry.count {
-            Ok(replicas) => Ok(Recommended { replicas: *replicas, at: entry.at }),
+            Ok(replicas) => Ok(Recommended {
+                replicas: *replicas,
+                at: entry.at,
+                learned: entry.learned.is_some(),
+            }),
             Err(why) => Err(Unavailable::Undecided(why.clone())),
         }
     }
@@ -375,6 +418,48 @@ pub(super) mod tests {
         );
         steering.recommendations.forget(&key());
         assert!(steering.published(1_000_000).is_err());
+    }
+
+    #[test]
+    fn what_another_process_wrote_down_is_told_until_it_is_old() {
+        let mut steering = Steering::new(serde_json::Value::Null);
+        let now = 1_000_000;
+        let other = HpaKey { namespace: "shop".into(), name: "api".into() };
+        let told = |steering: &Steering, key: &HpaKey, now| {
+            let got = steering.recommendations.get(key, now);
+            got.map(|it| (it.replicas, it.learned)).map_err(|error| error.to_string())
+        };
+        steering
+            .recommendations
+            .learn(vec![(key(), 7, now - 20_000), (other.clone(), 3, now)], now);
+        assert_eq!(told(&steering, &key(), now), Ok((7, true)));
+        // It is as old as the decision, not as what was read.
+        assert_eq!(told(&steering, &key(), now + 25_000), Ok((7, true)));
+        assert_eq!(
+            told(&steering, &key(), now + 26_000).unwrap_err(),
+            "the last decision is 46 s old, more than 3 periods"
+        );
+        // A clock that is ahead makes it no younger than it was when it was first seen, however often it is read.
+        let ahead = now + 3_600_000;
+        for read in [now, now + 10_000, now + 20_000] {
+            steering.recommendations.learn(vec![(key(), 8, ahead)], read);
+        }
+        assert_eq!(told(&steering, &key(), now + 3 * PERIOD), Ok((8, true)));
+        assert!(told(&steering, &key(), now + 3 * PERIOD + 1).is_err());
+        // What is no longer written down is no longer known.
+        assert!(told(&steering, &other, now + 1).unwrap_err().contains("is steered here"));
+        // What is decided here counts.
+        steering.decide(4, Ok(4), now);
+        steering.recommendations.learn(vec![(key(), 9, now + 1)], now + 1);
+        assert_eq!(told(&steering, &key(), now + 1), Ok((4, false)));
+    }
+
+    #[test]
+    fn counts_are_learned_before_they_are_old() {
+        // A decision is written within 15 s, is the last for up to a period, and is read so much later.
+        let recommendations = Recommendations::new(Duration::from_secs(15));
+        let oldest = Duration::from_secs(15 + 15) + recommendations.learn_every();
+        assert!(oldest <= Duration::from_secs(3 * 15), "{oldest:?}");
     }
 
     #[test]

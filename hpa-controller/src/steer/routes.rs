@@ -22,11 +22,17 @@ pub struct Answer {
     pub replicas: i32,
     /// When they were decided, in milliseconds since the epoch.
     pub at: Timestamp,
+    /// Another process decided them, which leads, and may have decided anew since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub learned: bool,
 }
 
 #[derive(Serialize)]
 struct Failure {
     error: String,
+    /// The process that leads cannot decide, so that no other knows better.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    undecided: bool,
 }
 
 #[derive(Clone)]
@@ -47,8 +53,8 @@ async fn count(
 ) -> Response {
     let key = HpaKey { namespace: namespace.into(), name: name.into() };
     let (status, body) = match published.recommendations.get(&key, published.clock.now()) {
-        Ok(Recommended { replicas, at }) => {
-            (StatusCode::OK, serde_json::to_string(&Answer { replicas, at }))
+        Ok(Recommended { replicas, at, learned }) => {
+            (StatusCode::OK, serde_json::to_string(&Answer { replicas, at, learned }))
         }
         Err(why) => {
             let status = match &why {
@@ -57,7 +63,10 @@ async fn count(
                     StatusCode::SERVICE_UNAVAILABLE
                 }
             };
-            (status, serde_json::to_string(&Failure { error: why.to_string() }))
+            (status, {
+                let undecided = matches!(why, Unavailable::Undecided(_));
+                serde_json::to_string(&Failure { error: why.to_string(), undecided })
+            })
         }
     };
     let headers = [("content-type", "application/json"), (CACHE_CONTROL.as_str(), "no-store")];

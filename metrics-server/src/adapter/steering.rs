@@ -28,7 +28,8 @@ const EXCERPT_CHARS_MAX: usize = 200;
 /// Whom to ask.
 #[derive(Clone, Debug)]
 pub struct SteeringOptions {
-    /// The addresses of the controller's replicas, `http://host:port`. They are asked in turn until one has a count.
+    /// The addresses of the controller's replicas, `http://host:port`. They are asked in turn until the one that leads has answered; if
+    /// it does not, the newest count counts that it left to others.
     pub urls: Vec<String>,
     /// Connects to them.
     pub http: http::Client,
@@ -50,11 +51,32 @@ pub struct Steering {
 struct CountJson {
     replicas: i32,
     at: i64,
+    /// It is what another replica, which leads, wrote down.
+    #[serde(default)]
+    learned: bool,
 }
 
 #[derive(Deserialize)]
 struct ErrorJson {
     error: String,
+    /// The replica that leads cannot decide.
+    #[serde(default)]
+    undecided: bool,
+}
+
+/// Why a replica tells no count.
+struct NoCount {
+    why: String,
+    /// It knows of no such autoscaler.
+    unknown: bool,
+    /// No other replica knows better.
+    last_word: bool,
+}
+
+impl From<String> for NoCount {
+    fn from(why: String) -> Self {
+        Self { why, unknown: false, last_word: false }
+    }
 }
 
 impl Steering {
@@ -83,25 +105,30 @@ impl Steering {
         let name = hpa_of(selector)?;
         let mut failures = Vec::new();
         let mut unknown = 0;
+        let mut learned: Option<CountJson> = None;
         for url in &self.options.urls {
             match self.ask(url, namespace, name).await {
-                Ok(CountJson { replicas, at }) => {
-                    let labels = [(HPA_LABEL.to_owned(), name.to_owned())];
-                    return Ok(ExternalMetricValue {
-                        metric: METRIC.to_owned(),
-                        labels: Some(labels.into()),
-                        timestamp_s: seconds(at),
-                        window_s: None,
-                        value: Quantity::new(i128::from(replicas), 0, Format::DecimalSi),
-                    });
+                Ok(count) if !count.learned => return Ok(value(name, &count)),
+                Ok(count) => {
+                    if learned.as_ref().is_none_or(|known| known.at < count.at) {
+                        learned = Some(count);
+                    }
                 }
-                Err((404, why)) => {
+                Err(NoCount { why, last_word: true, .. }) => {
+                    failures.insert(0, why);
+                    learned = None;
+                    break;
+                }
+                Err(NoCount { why, unknown: true, .. }) => {
                     unknown += 1;
                     failures.push(why);
                 }
                 // Of several replicas the one that leads has more to say than those that do not.
-                Err((_, why)) => failures.insert(0, why),
+                Err(NoCount { why, .. }) => failures.insert(0, why),
             }
+        }
+        if let Some(count) = learned {
+            return Ok(value(name, &count));
         }
         let why =
             failures.into_iter().next().unwrap_or_else(|| "no controller is known".to_owned());
@@ -111,12 +138,7 @@ impl Steering {
         Err(Failure::Steering { hpa: format!("{namespace}/{name}"), reason: why })
     }
 
-    async fn ask(
-        &self,
-        url: &str,
-        namespace: &str,
-        name: &str,
-    ) -> Result<CountJson, (u16, String)> {
+    async fn ask(&self, url: &str, namespace: &str, name: &str) -> Result<CountJson, NoCount> {
         let target = format!("{url}/api/v1/steer/{namespace}/{name}");
         let request = Request {
             method: Method::GET,
@@ -127,25 +149,38 @@ impl Steering {
             body_bytes_max: ANSWER_BYTES_MAX,
         };
         let answer = self.options.http.send(request).await;
-        let answer = answer.map_err(|error| (0, format!("{url}: {error}")))?;
+        let answer = answer.map_err(|error| format!("{url}: {error}"))?;
         let status = answer.status.as_u16();
         if status == 200 {
             let read = serde_json::from_slice::<CountJson>(&answer.body);
-            let read = read.map_err(|error| (0, format!("{url}: {error}")))?;
+            let read = read.map_err(|error| format!("{url}: {error}"))?;
             if read.replicas < 0 {
-                return Err((0, format!("{url}: {} replicas", read.replicas)));
+                return Err(format!("{url}: {} replicas", read.replicas).into());
             }
             return Ok(read);
         }
         match serde_json::from_slice::<ErrorJson>(&answer.body) {
-            Ok(ErrorJson { error }) => Err((status, error)),
+            Ok(ErrorJson { error, undecided }) => {
+                Err(NoCount { why: error, unknown: status == 404, last_word: undecided })
+            }
             // A 404 without our words is of somebody else.
             Err(_) => {
                 let text = String::from_utf8_lossy(&answer.body);
                 let excerpt: String = text.chars().take(EXCERPT_CHARS_MAX).collect();
-                Err((0, format!("{url}: HTTP {status}: {excerpt}")))
+                Err(format!("{url}: HTTP {status}: {excerpt}").into())
             }
         }
+    }
+}
+
+fn value(name: &str, count: &CountJson) -> ExternalMetricValue {
+    let labels = [(HPA_LABEL.to_owned(), name.to_owned())];
+    ExternalMetricValue {
+        metric: METRIC.to_owned(),
+        labels: Some(labels.into()),
+        timestamp_s: seconds(count.at),
+        window_s: None,
+        value: Quantity::new(i128::from(count.replicas), 0, Format::DecimalSi),
     }
 }
 

@@ -90,6 +90,15 @@ pub(crate) struct OwnFlags {
         env = "SEXTANT_HPA_REACT"
     )]
     pub(crate) react: ReactTo,
+    /// Statuses a second, of all autoscalers together, that are written where only values of metrics or the words of a condition
+    /// have changed. What tells of a rescale or of a condition that turns is written at once
+    #[arg(
+        long = "hpa.status-writes",
+        value_name = "N",
+        default_value_t = 50,
+        env = "SEXTANT_HPA_STATUS_WRITES"
+    )]
+    pub(crate) status_writes: u32,
     /// Namespaces whose autoscalers count; all, if not given
     #[arg(
         long = "hpa.namespaces",

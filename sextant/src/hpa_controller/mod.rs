@@ -126,6 +126,7 @@ fn config(flags: &HpaControllerFlags, api_server: kube::Config) -> anyhow::Resul
         log: log_options(hpa)?,
         qps: flags.qps,
         burst: flags.burst,
+        status_writes: flags.hpa.status_writes,
         namespaces: hpa.namespaces.clone(),
         listen: web.listen_address.clone(),
         listen_probes: web.probe_address.clone(),

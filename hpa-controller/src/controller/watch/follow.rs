@@ -12,6 +12,21 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use telemetry::IntCounter;
 
+use super::retry::Retry;
+
+/// Seconds that a watch lasts. The server ends it then, and the client library takes one that says nothing for five seconds longer for
+/// broken and begins anew; until then what it knows may be old without anybody noticing. To go on with a watch costs the server no
+/// list.
+const WATCH_SECONDS: u32 = 10;
+/// The same where there are many watches, so that they do not begin all the time.
+const WATCH_SECONDS_MAX: u32 = 30;
+
+/// How to watch, for a process that watches each kind in as many `scopes`.
+pub(in crate::controller) fn watch_options(scopes: usize) -> watcher::Config {
+    let seconds = u32::try_from(scopes).unwrap_or(u32::MAX);
+    watcher::Config::default().timeout(seconds.clamp(WATCH_SECONDS, WATCH_SECONDS_MAX))
+}
+
 /// Takes what a watch says.
 pub(in crate::controller) trait Feed<K> {
     /// A list begins.
@@ -35,7 +50,7 @@ pub(in crate::controller) async fn follow<K, F: Feed<K>>(
 ) where
     K: Resource + Clone + Debug + Send + 'static,
 {
-    let mut events = pin!(events.default_backoff());
+    let mut events = pin!(events.backoff(Retry::default()));
     let mut failing = false;
     while let Some(event) = events.next().await {
         match event {

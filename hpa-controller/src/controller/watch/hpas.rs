@@ -53,6 +53,11 @@ impl Hpas {
         self.known.read().len()
     }
 
+    /// Whether the cluster's own controller is steered for any.
+    pub(in crate::controller) fn any_steered(&self) -> bool {
+        self.known.read().values().any(|entry| entry.object.steered.is_some())
+    }
+
     /// How many watches have completed their first list.
     pub(in crate::controller) fn synced(&self) -> usize {
         self.synced.load(Ordering::Acquire)

@@ -5,10 +5,11 @@ mod hpas;
 mod kinds;
 mod lenient;
 mod pods;
+mod retry;
 mod targets;
 mod version;
 
-pub(super) use follow::{Feed, follow};
+pub(super) use follow::{Feed, follow, watch_options};
 pub(super) use hpas::{Change, HpaFeed, Hpas};
 pub(super) use kinds::{
     HPAS, HpaBody, HpaObject, Kind, POD_METRICS, PODS, PodMetricsObject, PodObject, WORKLOADS,

@@ -189,6 +189,9 @@ fn references_that_lead_nowhere_are_told_apart() {
     let why = "no matches for kind \"Deployment\" in group \"app\"";
     let error = format!("unable to determine resource for scale target reference: {why}");
     check("app/v1", why, &error, "internal");
+    let why = "unable to retrieve the complete list of server APIs: app/v1: the server is currently unable to handle the request";
+    let error = format!("unable to determine resource for scale target reference: {why}");
+    check("app/v1", why, &error, "internal");
     let error = "failed to query scale subresource for Deployment/shop/web: gone";
     check("apps/v1", "gone", error, "internal");
 }

@@ -182,13 +182,6 @@ fn files_bring_decisions_back() {
     let read: Vec<_> = read_segments(&path).unwrap().collect();
     assert_eq!(read.len(), 5);
     assert_eq!(read[4], simple("a", NOW + 4));
-    // A crash leaves half a line; what came before and what comes after is read.
-    let newest = path.join("decisions-000000000000.jsonl");
-    let mut text = fs::read_to_string(&newest).unwrap();
-    let half = text.lines().next().unwrap()[..100].to_owned();
-    text.push_str("nonsense\n");
-    text.push_str(&half);
-    fs::write(&newest, text).unwrap();
     let second = log(3, usize::MAX, Some((&path, 64 << 20)));
     assert_eq!(times(&second, "a"), [4, 3, 2]);
     second.push(&simple("a", NOW + 9));
@@ -198,21 +191,126 @@ fn files_bring_decisions_back() {
     assert_eq!(read_segments(&path).unwrap().count(), 6);
 }
 
+fn at(logged: &Logged) -> i64 {
+    logged.at - NOW
+}
+
+#[test]
+fn of_files_that_are_cut_off_or_broken_what_is_whole_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("decisions");
+    for round in 0..3 {
+        let log = log(3, usize::MAX, Some((&path, 64 << 20)));
+        for at in 0..500 {
+            // Names that repeat nothing, so that there is much to cut.
+            log.push(&simple(
+                &format!("{:x}", (round * 1000 + at) * 0x9E37_79B9_7F4A),
+                NOW + round * 1000 + at,
+            ));
+        }
+    }
+    // The end of the first is lost, as by a crash; in the second there is something else.
+    let file = |number: u32| path.join(format!("decisions-{number:012}.jsonl.zst"));
+    let mut whole = fs::read(file(0)).unwrap();
+    whole.truncate(whole.len() - 1000);
+    fs::write(file(0), whole).unwrap();
+    let mut broken = fs::read(file(1)).unwrap();
+    let middle = broken.len() / 2;
+    broken[middle..].fill(0xAA);
+    fs::write(file(1), broken).unwrap();
+    let read: Vec<_> = read_segments(&path).unwrap().map(|logged| at(&logged)).collect();
+    let of = |round: i64| {
+        let ours = read.iter().filter(|at| **at / 1000 == round).map(|at| at % 1000);
+        ours.collect::<Vec<_>>()
+    };
+    // Nothing is read twice or out of order, and nothing but ends is missing.
+    for round in 0..3 {
+        let ours = of(round);
+        assert_eq!(ours, (0..i64::try_from(ours.len()).unwrap()).collect::<Vec<_>>());
+    }
+    assert!((1..500).contains(&of(0).len()), "{} decisions", of(0).len());
+    assert_eq!(of(2).len(), 500);
+}
+
+#[test]
+fn a_process_that_dies_leaves_what_is_older_than_a_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log(3, usize::MAX, Some((folder.path(), 64 << 20)));
+    log.push(&simple("a", NOW));
+    // The file of a log that is open, as a crash would leave it.
+    let found =
+        || read_segments(folder.path()).unwrap().map(|logged| at(&logged)).collect::<Vec<_>>();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while found().is_empty() && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(found(), [0]);
+    drop(log);
+    assert_eq!(found(), [0]);
+}
+
+#[test]
+fn plain_files_of_earlier_versions_are_read_and_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |at: i64| format!("{}\n", serde_json::to_string(&simple("a", NOW + at)).unwrap());
+    let half = &line(2)[..100];
+    let text = format!("{}nonsense\n{}{half}", line(0), line(1));
+    fs::write(folder.path().join("decisions-000000000007.jsonl"), text).unwrap();
+    let log = log(3, usize::MAX, Some((folder.path(), 200_000)));
+    assert_eq!(times(&log, "a"), [1, 0]);
+    log.push(&simple("a", NOW + 3));
+    drop(log);
+    assert!(folder.path().join("decisions-000000000008.jsonl.zst").exists());
+    let read: Vec<_> = read_segments(folder.path()).unwrap().map(|logged| at(&logged)).collect();
+    assert_eq!(read, [0, 1, 3]);
+    // They go first when room is needed.
+    let small = self::log(3, usize::MAX, Some((folder.path(), 10_000)));
+    drop(small);
+    assert!(!folder.path().join("decisions-000000000007.jsonl").exists());
+}
+
+#[test]
+fn decisions_in_files_are_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = log(3, usize::MAX, Some((folder.path(), 64 << 20)));
+    let mut plain = 0;
+    for at in 0..1000 {
+        let logged = simple(&format!("app-{at:05}"), NOW + at);
+        plain += serde_json::to_vec(&logged).unwrap().len() as u64;
+        log.push(&logged);
+    }
+    drop(log);
+    let files = fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
+    let total: u64 = files.map(|file| file.metadata().unwrap().len()).sum();
+    assert!(total * 20 < plain, "{total} of {plain}");
+    assert_eq!(read_segments(folder.path()).unwrap().count(), 1000);
+}
+
+/// Four bits that look like chance.
+fn noise(n: u64) -> u64 {
+    (n ^ (n >> 7)).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_mul(n | 1) >> 60
+}
+
 #[test]
 fn files_are_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let bytes_max = 100_000;
     for round in 0..2 {
         let log = log(1, usize::MAX, Some((folder.path(), bytes_max)));
-        for at in 0..200 {
-            log.push(&simple("a", NOW + round * 1_000 + at));
+        for at in 0..400 {
+            let mut logged = simple("a", NOW + round * 1_000 + at);
+            // Something that does not compress.
+            logged.uid = (0..500)
+                .map(|n: u64| format!("{:x}", noise(n + at.unsigned_abs() * 500)))
+                .collect();
+            log.push(&logged);
         }
         drop(log);
         let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(Result::unwrap).collect();
         let total: u64 = files.iter().map(|file| file.metadata().unwrap().len()).sum();
         assert!((50_000..=bytes_max).contains(&total), "{total} in {} files", files.len());
         let last = read_segments(folder.path()).unwrap().last().unwrap();
-        assert_eq!(last.at, NOW + round * 1_000 + 199);
+        assert_eq!(last.at, NOW + round * 1_000 + 399);
     }
 }
 

@@ -155,6 +155,27 @@ async fn broken_lines_are_passed_over() {
     assert!(third.load().await.unwrap().is_empty());
 }
 
+#[tokio::test]
+async fn those_who_do_not_lead_know_the_counts_that_were_published() {
+    let (objects, clock) = (FakeObjects::default(), Arc::new(ManualClock::new(NOW)));
+    let (leader, _) = store(&objects, &clock);
+    let (follower, wire) = store(&objects, &clock);
+    assert_eq!(follower.counts().await.unwrap(), []);
+    leader.remember_count(&key("front"), "u1", &memory(3), Some(7));
+    leader.remember(&key("back"), "u2", &memory(4));
+    leader.write(&Leadership::always()).await.unwrap();
+    clock.advance(10_000);
+    assert_eq!(follower.counts().await.unwrap(), [(key("front"), 7, NOW)]);
+    leader.remember_count(&key("front"), "u1", &memory(3), None);
+    leader.write(&Leadership::always()).await.unwrap();
+    assert_eq!(follower.counts().await.unwrap(), []);
+    wire.set(Link::Down);
+    assert!(follower.counts().await.is_err());
+    // To have looked is no reason not to read all of it when the time has come.
+    wire.set(Link::Fine);
+    assert_eq!(follower.load().await.unwrap().len(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_is_written_every_interval_and_at_the_end() {
     let (objects, clock) = (FakeObjects::default(), Arc::new(ManualClock::new(NOW)));

@@ -46,6 +46,40 @@ async fn the_count_is_the_metric() {
     assert_eq!(world.prometheus.asked(), [""; 0]);
 }
 
+/// The metric that these replicas make, by the order in which they are asked.
+async fn told(bodies: &[(StatusCode, &'static str)]) -> Result<String, String> {
+    let mut urls = Vec::new();
+    for (status, body) in bodies {
+        urls.push(controller("web", *status, body).await);
+    }
+    let (status, list) = world(urls).await.get(&format!("{PATH}{SELECTOR}web")).await;
+    match status {
+        200 => Ok(list["items"][0]["value"].as_str().unwrap().to_owned()),
+        _ => Err(list["message"].as_str().unwrap().to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn what_the_leader_says_counts_more_than_what_others_have_read() {
+    let leads = (StatusCode::OK, r#"{"replicas":7,"at":1700000000500}"#);
+    let older = (StatusCode::OK, r#"{"replicas":5,"at":1699999980000,"learned":true}"#);
+    let newer = (StatusCode::OK, r#"{"replicas":6,"at":1699999990000,"learned":true}"#);
+    let nothing = (StatusCode::NOT_FOUND, r#"{"error":"no autoscaler shop/web is steered here"}"#);
+    let old = r#"{"error":"the last decision is 60 s old, more than 3 periods"}"#;
+    let stale = (StatusCode::SERVICE_UNAVAILABLE, old);
+    let undecided = r#"{"error":"no metrics returned","undecided":true}"#;
+    let undecided = (StatusCode::SERVICE_UNAVAILABLE, undecided);
+    assert_eq!(told(&[older, leads]).await.unwrap(), "7");
+    // Without it the newest count counts, whoever was asked first.
+    assert_eq!(told(&[older, newer, nothing]).await.unwrap(), "6");
+    assert_eq!(told(&[newer, stale, older]).await.unwrap(), "6");
+    // It does not know either, and an older count is no substitute.
+    for order in [[older, undecided], [undecided, older]] {
+        let why = told(&order).await.unwrap_err();
+        assert!(why.ends_with("steered autoscaler shop/web: no metrics returned"), "{why}");
+    }
+}
+
 #[tokio::test]
 async fn without_a_count_there_is_no_metric() {
     let old = r#"{"error":"the last decision is 60 s old, more than 3 periods"}"#;
