@@ -9,7 +9,8 @@
 //! [`ExtensionServer`] is something for the aggregation layer to find, a [`MetricsServer`] ours; an [`HpaController`] is our
 //! autoscaler.
 //!
-//! Server-side apply is not there, nor protobuf but for reviews and simple autoscalers: who sends them is refused as by a server without them.
+//! `metadata.managedFields` tells who has written which fields through the API; what a test puts there is nobody's. Protobuf is there for reviews and
+//! simple autoscalers only: who sends others is refused as by a server without it.
 
 mod access;
 mod aggregation;
@@ -22,6 +23,7 @@ mod discovery;
 mod error;
 mod extension;
 mod faults;
+mod fields;
 mod fleet;
 mod hpa_controller;
 mod https;
