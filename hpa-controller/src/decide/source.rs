@@ -172,6 +172,7 @@ impl<'a> Source<'a> {
                 }
             }
             Self::External { metric, target } => {
+                selector::check(metric.selector.as_ref())?;
                 let values = value_readings(answer)
                     .and_then(|values| readings::some(values, "external"))
                     .map_err(|why| unavailable(metric, namespace, &why))?;
