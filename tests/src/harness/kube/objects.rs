@@ -272,16 +272,16 @@ impl Objects {
         path: &ResourcePath,
         query: &Query,
         part: Part,
-        config: Value,
+        config: &Value,
         writer: &Writer,
     ) -> ApiResult<(bool, Value)> {
         if query.get("fieldManager").is_none() {
             let why = "fieldManager: Required value: is required for apply patch";
             return Err(ApiError::invalid("meta.k8s.io", "PatchOptions", "", why));
         }
-        check_type(kind, &config)?;
-        check_name(&config, path)?;
-        let applied = Applied { config: &config, force: query.is_true("force"), writer };
+        check_type(kind, config)?;
+        check_name(config, path)?;
+        let applied = Applied { config, force: query.is_true("force"), writer };
         let key = (path.namespace.clone(), path.name.clone());
         let is_there = self.store.get(&kind.collection, &key).is_some();
         if part == Part::Main && writer.subresource.is_empty() && !is_there {

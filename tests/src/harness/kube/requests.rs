@@ -313,7 +313,7 @@ impl Api {
             }
             (Method::PATCH, false) if asked.is_apply() => {
                 let (config, writer) = (parse_config(body)?, asked.writer(path)?);
-                let applied = objects.apply(kind, path, query, part, config, &writer)?;
+                let applied = objects.apply(kind, path, query, part, &config, &writer)?;
                 let (is_new, object) = applied;
                 Ok(json(if is_new { 201 } else { 200 }, &shaped(kind, object, asked)?))
             }

@@ -92,7 +92,7 @@ pub(crate) fn apply(
         check_replicas(path, replicas.as_i64().unwrap_or(0))?;
         put(&mut config, &paths.spec_replicas, replicas.clone());
     }
-    let (_, written) = objects.apply(kind, path, query, Part::Main, config, writer)?;
+    let (_, written) = objects.apply(kind, path, query, Part::Main, &config, writer)?;
     Ok(scale_of(&written, paths))
 }
 

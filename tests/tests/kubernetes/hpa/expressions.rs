@@ -9,9 +9,9 @@ use tests::harness::kube::{InTree, Kubectl, METRICS_SERVER_TOKEN, Rule};
 use tests::harness::{Sextant, wait_for};
 use tsdb::{Db, Options, OsDisk};
 
-use super::fixture::{LIMIT, Shop, tool, wait_for_evaluations};
+use super::fixture::{AUTOSCALER, DEPLOYMENT, LIMIT, Shop, tool, wait_for_evaluations};
 
-/// What the last minute had, every 5 s: 700 in the shop, far more next door.
+/// What the minute before the test had, every 5 s: 700 in the shop, far more next door.
 const SERIES: [(&[(&str, &str)], f64); 3] = [
     (&[("__name__", "in_flight"), ("namespace", "shop"), ("pod", "a")], 300.0),
     (&[("__name__", "in_flight"), ("namespace", "shop"), ("pod", "b")], 400.0),
@@ -45,7 +45,7 @@ fn expressions(namespace: &str) -> Value {
             "labels": { "autoscaling.sextant.dev/expressions": "true" },
         },
         "data": {
-            // Within the default lookback, and for as long as this test may take.
+            // However long ago the samples were, as far as this test goes.
             "requests_in_flight": "sum(last_over_time(in_flight[1h]))",
             "of_next_door": "sum(last_over_time(in_flight{namespace=\"next-door\"}[1h]))",
             "broken": "sum(in_flight",
@@ -65,7 +65,7 @@ fn an_expression_scales_and_sees_its_own_namespace_only() {
         } }])
     };
     let mut shop = Shop::start_with(|autoscaler| {
-        autoscaler["spec"]["metrics"] = external("requests_in_flight")
+        autoscaler["spec"]["metrics"] = external("requests_in_flight");
     });
     let admin = shop.cluster.api.admin_kubeconfig(shop.folder.path());
     let Some(kubectl) = Kubectl::find(&admin) else { return };
@@ -131,14 +131,13 @@ fn an_expression_scales_and_sees_its_own_namespace_only() {
             "scaleDown": { "stabilizationWindowSeconds": 0, "policies": [{ "type": "Pods", "value": 9, "periodSeconds": 1 }] },
         });
     };
-    shop.cluster.api.edit(super::fixture::AUTOSCALER, now);
-    shop.cluster.api.edit(super::fixture::DEPLOYMENT, |web| web["spec"]["replicas"] = 3.into());
-    let evaluated =
-        wait_for("an evaluation", LIMIT, || in_tree.evaluate(super::fixture::AUTOSCALER));
+    shop.cluster.api.edit(AUTOSCALER, now);
+    shop.cluster.api.edit(DEPLOYMENT, |web| web["spec"]["replicas"] = 3.into());
+    let evaluated = wait_for("an evaluation", LIMIT, || in_tree.evaluate(AUTOSCALER));
     assert_eq!((evaluated.current, evaluated.desired), (3, 7), "{evaluated:?}");
 
     // What another namespace has is nothing to scale on.
-    shop.cluster.api.edit(super::fixture::AUTOSCALER, |autoscaler| {
+    shop.cluster.api.edit(AUTOSCALER, |autoscaler| {
         autoscaler["spec"]["metrics"] = external("of_next_door");
     });
     let controller = shop.control(&[]);

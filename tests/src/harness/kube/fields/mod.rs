@@ -220,9 +220,12 @@ fn seen_differences(
 ) -> Differences {
     let other = kinds.of(api_version, &kind.kind);
     let kind = other.as_deref().unwrap_or(kind);
-    let old = old.map(|old| view::from_stored(kind, old.clone()));
-    let new = view::from_stored(kind, new.clone());
-    let mut found = differences("", old.as_ref(), Some(&new));
+    let mut found = if view::is_as_stored(kind) {
+        differences("", old, Some(new))
+    } else {
+        let seen = |object: &Value| view::from_stored(kind, object.clone());
+        differences("", old.map(seen).as_ref(), Some(&seen(new)))
+    };
     strip(&mut found.written);
     found
 }
