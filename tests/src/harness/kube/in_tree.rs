@@ -222,12 +222,12 @@ fn status(before: &Value, current: i64, desired: i64, failure: Option<&str>) -> 
             "lastTransitionTime": since.unwrap_or_else(|| now.clone().into()),
         })
     };
-    let able = match desired == current {
-        true => ("ReadyForNewScale", String::from("recommended size matches current size")),
-        false => (
-            "SucceededRescale",
-            format!("the HPA controller was able to update the target scale to {desired}"),
-        ),
+    let able = if desired == current {
+        ("ReadyForNewScale", String::from("recommended size matches current size"))
+    } else {
+        let message =
+            format!("the HPA controller was able to update the target scale to {desired}");
+        ("SucceededRescale", message)
     };
     let active = match failure {
         None => condition("ScalingActive", "True", "ValidMetricFound", "a metric was found"),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::compare::{Items, element, fields_of, is_atomic, items_of};
 use super::set::FieldSet;
-use super::{Entry, Writer, entries_of, nothing, put_entries, seen_differences, strip};
+use super::{Entry, Writer, entries_of, put_entries, seen_differences, strip};
 use crate::harness::kube::error::{ApiError, ApiResult};
 use crate::harness::kube::kinds::{Kind, Kinds};
 use crate::harness::kube::objects::rfc3339;
@@ -70,11 +70,9 @@ impl Applied<'_> {
     ) -> ApiResult<()> {
         let mut entries = entries_of(new);
         let (mine, fields) = (self.writer, self.fields());
-        let nothing = nothing();
-        let old = old.unwrap_or(&nothing);
         let mut conflicts = Vec::new();
         for entry in entries.iter_mut().filter(|entry| !self.is_mine(entry, kind)) {
-            let differences = seen_differences(kinds, kind, &entry.api_version, (Some(old), new));
+            let differences = seen_differences(kinds, kind, &entry.api_version, (old, new));
             let taken = entry.fields.common(&differences.written);
             if !taken.is_empty() && !self.force {
                 conflicts.extend(taken.paths().into_iter().map(|path| (who(entry), path)));
@@ -89,7 +87,7 @@ impl Applied<'_> {
         let before = entries.iter().position(|entry| self.is_mine(entry, kind));
         match before.map(|at| entries.remove(at)) {
             // Time goes on only if something changes.
-            Some(same) if same.fields == fields && *old == *new => entries.push(same),
+            Some(same) if same.fields == fields && old == Some(&*new) => entries.push(same),
             _ => entries.push(Entry {
                 manager: mine.manager.clone(),
                 applied: true,

@@ -10,7 +10,7 @@ mod set;
 pub(crate) use apply::{Applied, parse_config};
 
 use model::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use self::compare::{Differences, differences};
 use self::set::FieldSet;
@@ -314,11 +314,6 @@ fn forget_oldest(entries: &mut Vec<Entry>) {
             }
         }
     }
-}
-
-/// An object that is not there yet, for what is compared with nothing.
-pub(super) fn nothing() -> Value {
-    Value::Object(Map::new())
 }
 
 #[cfg(test)]
