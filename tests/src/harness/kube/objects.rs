@@ -442,6 +442,13 @@ fn merged(kind: &Kind, part: Part, old: &Value, mut new: Value) -> ApiResult<Opt
     if part == Part::Status {
         let mut with_status = old.clone();
         with_status["status"] = new["status"].take();
+        // Of most kinds a write of the status changes nothing else; of an autoscaler it takes the metadata that is sent.
+        if autoscaler::is_kind(kind) {
+            inherit(old, &mut new);
+            fields::carry_over(old, &mut new);
+            new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
+            with_status["metadata"] = new["metadata"].take();
+        }
         return Ok((with_status != *old).then_some(with_status));
     }
     inherit(old, &mut new);

@@ -133,6 +133,46 @@ fn replicas_of_one_installation_are_one_writer() {
     shop.check_bounds();
 }
 
+#[test]
+fn a_status_is_written_with_the_metadata_that_there_is() {
+    let shop = Shop::start_with(|autoscaler| {
+        let metadata = &mut autoscaler["metadata"];
+        metadata["labels"] = json!({ "team": "shop", "empty": "" });
+        metadata["annotations"] = json!({ "note": "a \"quoted\" one", "example.com/x": "1" });
+        metadata["finalizers"] = json!(["example.com/wait"]);
+        metadata["ownerReferences"] = json!([{
+            "apiVersion": "example.com/v1",
+            "kind": "Shop",
+            "name": "main",
+            "uid": "00000000-0000-4000-8000-0000000000bb",
+            "blockOwnerDeletion": true,
+            "controller": true,
+        }]);
+    });
+    let own = || {
+        let mut metadata = shop.autoscaler()["metadata"].take();
+        for of_writes in ["managedFields", "resourceVersion"] {
+            metadata.as_object_mut().unwrap().remove(of_writes);
+        }
+        metadata
+    };
+    let (before, spec) = (own(), shop.autoscaler()["spec"].take());
+    let controller = shop.control(&[]);
+    shop.set_demand(4);
+    shop.wait_for_replicas(4, &controller);
+    shop.wait_for_condition("ScalingActive", ("True", "ValidMetricFound"), &controller);
+    assert_eq!(own(), before);
+    assert_eq!(shop.autoscaler()["spec"], spec);
+    // Somebody labels it in between: the next write takes that along.
+    shop.cluster.api.edit(AUTOSCALER, |autoscaler| {
+        autoscaler["metadata"]["labels"]["team"] = "new".into();
+    });
+    shop.set_demand(6);
+    shop.wait_for_replicas(6, &controller);
+    shop.wait_for_condition("AbleToScale", ("True", "ReadyForNewScale"), &controller);
+    assert_eq!(own()["labels"], json!({ "team": "new", "empty": "" }));
+}
+
 /// Writes of the controller to the autoscaler and its target.
 fn writes_of_ours(shop: &Shop) -> Vec<RequestRecord> {
     let requests = shop.cluster.api.requests().into_iter();
