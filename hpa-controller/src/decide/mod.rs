@@ -387,6 +387,8 @@ fn within_limits(draft: &mut Draft<'_>, current: i32, best: i32, bounds: Bounds)
     let rules = behavior
         .map(|behavior| (Rules::of(behavior, Direction::Up), Rules::of(behavior, Direction::Down)));
     let default_window = inputs.constants.downscale_stabilization_ms;
+    // Where a behavior leaves its window open, upstream fills in the controller's as a field of the API, which has whole seconds.
+    let whole_seconds = default_window - default_window % 1000;
     let memory = &mut draft.decision.memory;
     let recommendations = memory.recommendations.get_or_insert_default();
     let stabilization = match &rules {
@@ -395,7 +397,7 @@ fn within_limits(draft: &mut Draft<'_>, current: i32, best: i32, bounds: Bounds)
             current,
             proposed,
             up.window_ms.unwrap_or(0),
-            down.window_ms.unwrap_or(default_window),
+            down.window_ms.unwrap_or(whole_seconds),
             recommendations,
             now,
         ),

@@ -35,16 +35,30 @@ impl fmt::Display for GoNotation<'_> {
     }
 }
 
-/// Checks the operators of a metric's selector: all that the API server lets through and its client does not.
+/// Checks the requirements of a metric's selector: all that the API server lets through and upstream refuses. Asked for as they are they
+/// would mean something else to the server of the metric: `notin ()` selects nearly everything.
 ///
 /// # Errors
-/// An operator is none of a label selector's.
+/// An operator is none of a label selector's, or has values that it cannot have.
 pub(super) fn check(selector: Option<&LabelSelector>) -> Result<(), String> {
     let expressions = selector.and_then(|selector| selector.match_expressions.as_deref());
     for one in expressions.unwrap_or_default() {
-        if !matches!(one.operator.as_str(), "In" | "NotIn" | "Exists" | "DoesNotExist") {
-            return Err(format!("{:?} is not a valid label selector operator", one.operator));
-        }
+        let values = one.values.as_deref().unwrap_or_default();
+        let why = match one.operator.as_str() {
+            "In" | "NotIn" if values.is_empty() => {
+                "null: for 'in', 'notin' operators, values set can't be empty".to_owned()
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                let values: Vec<_> = values.iter().map(|value| format!("{value:?}")).collect();
+                format!(
+                    "[{}]: values set must be empty for exists and does not exist",
+                    values.join(",")
+                )
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => continue,
+            other => return Err(format!("{other:?} is not a valid label selector operator")),
+        };
+        return Err(format!("values: Invalid value: {why}"));
     }
     Ok(())
 }

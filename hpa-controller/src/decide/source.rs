@@ -117,11 +117,7 @@ impl<'a> Source<'a> {
                 selector: metric.selector.clone(),
             },
             Self::Object { object, metric, .. } => MetricRequest::Object {
-                object: ObjectRef {
-                    api_version: object.api_version.clone().unwrap_or_default(),
-                    kind: object.kind.clone(),
-                    name: object.name.clone(),
-                },
+                object: object_ref(object, &namespace),
                 namespace,
                 metric: metric.name.clone(),
                 selector: metric.selector.clone(),
@@ -172,6 +168,7 @@ impl<'a> Source<'a> {
                 }
             }
             Self::External { metric, target } => {
+                selector::check(metric.selector.as_ref())?;
                 let values = value_readings(answer)
                     .and_then(|values| readings::some(values, "external"))
                     .map_err(|why| unavailable(metric, namespace, &why))?;
@@ -189,6 +186,15 @@ impl<'a> Source<'a> {
             }
         }
     }
+}
+
+/// The object that a metric is asked of. A Namespace is the autoscaler's own whatever it is called there, as upstream has it: nobody
+/// is to see what another namespace has by naming it.
+fn object_ref(object: &CrossVersionObjectReference, namespace: &str) -> ObjectRef {
+    let api_version = object.api_version.clone().unwrap_or_default();
+    let is_namespace = object.kind == "Namespace" && !api_version.contains('/');
+    let name = if is_namespace { namespace } else { &object.name };
+    ObjectRef { api_version, kind: object.kind.clone(), name: name.to_owned() }
 }
 
 fn absent(field: &str) -> String {

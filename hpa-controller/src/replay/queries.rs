@@ -152,11 +152,11 @@ impl Queries {
             }
             (None, Source::Object(object, identifier)) => {
                 let kind = object.kind.to_lowercase();
-                let mut place = Vec::new();
+                // A Namespace is the autoscaler's own, whatever it is called there.
+                let mut place = vec![namespace(&subject.namespace)];
                 if kind != "namespace" {
-                    place.push(namespace(&subject.namespace));
+                    place.push(format!("{}={}", label_name(&kind), quoted(&object.name)));
                 }
-                place.push(format!("{}={}", label_name(&kind), quoted(&object.name)));
                 self.series(identifier, &place)
             }
             (None, Source::External(identifier)) => {

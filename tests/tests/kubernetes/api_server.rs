@@ -164,6 +164,76 @@ fn apply_patch_and_scale_change_objects() {
     assert_eq!(api.get("/apis/apps/v1/namespaces/default/deployments/web"), None);
 }
 
+/// Who has written to an object, in which way, and where.
+fn writers(object: &Value) -> Vec<[String; 3]> {
+    let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let text = |value: &Value| String::from(value.as_str().unwrap_or_default());
+    let fields = ["manager", "operation", "subresource"];
+    entries.map(|entry| fields.map(|field| text(&entry[field]))).collect()
+}
+
+#[test]
+fn writers_are_told() {
+    let Some(cluster) = cluster() else { return };
+    let Cluster { api, kubectl, .. } = &cluster;
+    let web = || api.get("/apis/apps/v1/namespaces/default/deployments/web").unwrap();
+    let _ = kubectl.run_with(&["create", "-f", "-"], DEPLOYMENT);
+    assert_eq!(writers(&web()), [["kubectl-create", "Update", ""]]);
+    let replicas = || {
+        let entries = web()["metadata"]["managedFields"].as_array().unwrap().clone();
+        let has = |entry: &Value| !entry["fieldsV1"]["f:spec"]["f:replicas"].is_null();
+        let having = entries.iter().filter(|entry| has(entry));
+        having.map(|entry| String::from(entry["manager"].as_str().unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(replicas(), ["kubectl-create"]);
+    let _ = kubectl.run(&["scale", "deployment", "web", "--replicas=5"]);
+    // All else is still the first one's. It is `kubectl` that names itself so.
+    assert_eq!(replicas(), ["kubectl"]);
+    let scaled = ["kubectl", "Update", "scale"].map(String::from);
+    assert!(writers(&web()).contains(&scaled), "{:#}", web()["metadata"]);
+
+    let unshown = kubectl.run(&["get", "deployment", "web", "-o", "yaml"]);
+    assert!(!unshown.contains("managedFields"), "{unshown}");
+    let show = ["get", "deployment", "web", "-o", "yaml", "--show-managed-fields"];
+    assert!(kubectl.run(&show).contains("  managedFields:\n"));
+
+    // What a client sends back is what it was told, and changes nothing.
+    let before = web();
+    let same = kubectl.run_with(&["replace", "-f", "-"], &before.to_string());
+    assert_eq!(same, "deployment.apps/web replaced\n");
+    assert_eq!(web(), before);
+}
+
+#[test]
+fn server_side_apply_refuses_fields_of_others() {
+    let Some(cluster) = cluster() else { return };
+    let Cluster { api, kubectl, .. } = &cluster;
+    let web = || api.get("/apis/apps/v1/namespaces/default/deployments/web").unwrap();
+    let apply = ["apply", "--server-side", "-f", "-"];
+    let as_whom = |who: &'static str| [&apply[..], &["--field-manager", who]].concat();
+    let applied = "deployment.apps/web serverside-applied\n";
+    assert_eq!(kubectl.run_with(&as_whom("team"), DEPLOYMENT), applied);
+    assert_eq!(writers(&web()), [["team", "Apply", ""]]);
+    let version = web()["metadata"]["resourceVersion"].clone();
+    assert_eq!(kubectl.run_with(&as_whom("team"), DEPLOYMENT), applied);
+    assert_eq!(web()["metadata"]["resourceVersion"], version, "nothing has changed");
+
+    let more = DEPLOYMENT.replace("replicas: 2", "replicas: 3");
+    let refused = kubectl.try_run(&as_whom("other"), &more);
+    assert!(!refused.success, "{}", refused.stdout);
+    let why = "Apply failed with 1 conflict: conflict with \"team\": .spec.replicas";
+    assert!(refused.stderr.contains(why), "{}", refused.stderr);
+    let forced = [&as_whom("other")[..], &["--force-conflicts"]].concat();
+    assert_eq!(kubectl.run_with(&forced, &more), applied);
+    assert_eq!(web()["spec"]["replicas"], 3);
+
+    // What only one of them wants goes with it; what it is told without replicas, it no longer wants.
+    let without = DEPLOYMENT.replace("  replicas: 2\n", "");
+    assert_eq!(kubectl.run_with(&as_whom("other"), &without), applied);
+    assert_ne!(web()["spec"]["replicas"], 3);
+    assert_eq!(web()["spec"]["template"]["spec"]["containers"].as_array().map(Vec::len), Some(2));
+}
+
 #[test]
 fn custom_resources_have_a_scale_once_defined() {
     let Some(cluster) = cluster() else { return };

@@ -192,6 +192,15 @@ fn the_window_of_the_controller_holds_where_the_behavior_has_none() {
     assert_eq!(replicas(&given), 3);
     given.memory.recommendations = Some(vec![recommendation(3, 300)]);
     assert_eq!(replicas(&given), 1);
+    // Of a window of the controller only whole seconds count beside a behavior, and all of it without one.
+    given.constants.downscale_stabilization_ms = 2_900;
+    given.memory.recommendations = Some(vec![recommendation(3, 2)]);
+    assert_eq!(replicas(&given), 1);
+    given.memory.recommendations = Some(vec![recommendation(3, 1)]);
+    assert_eq!(replicas(&given), 3);
+    given.spec.behavior = None;
+    given.memory.recommendations = Some(vec![recommendation(3, 2)]);
+    assert_eq!(replicas(&given), 3);
 }
 
 #[test]

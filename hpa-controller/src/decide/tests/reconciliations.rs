@@ -378,6 +378,26 @@ fn what_is_asked_follows_the_metrics() {
 }
 
 #[test]
+fn a_namespace_is_the_autoscalers_own() {
+    let asked_of = |api_version: Option<&str>, kind: &str| {
+        let mut metric = object(value("1"));
+        let described = &mut metric.object.as_mut().unwrap().described_object;
+        described.api_version = api_version.map(str::to_owned);
+        kind.clone_into(&mut described.kind);
+        "next-door".clone_into(&mut described.name);
+        match planned(&inputs(1, vec![metric], Vec::new())).remove(0) {
+            Some(MetricRequest::Object { object, namespace, .. }) => (namespace, object.name),
+            other => panic!("not a metric of an object: {other:?}"),
+        }
+    };
+    let shop = |name: &str| ("shop".to_owned(), name.to_owned());
+    assert_eq!(asked_of(Some("v1"), "Namespace"), shop("shop"));
+    assert_eq!(asked_of(None, "Namespace"), shop("shop"));
+    assert_eq!(asked_of(Some("example.com/v1"), "Namespace"), shop("next-door"));
+    assert_eq!(asked_of(Some("v1"), "Service"), shop("next-door"));
+}
+
+#[test]
 fn pods_that_cannot_be_listed_fail_the_metric() {
     let mut given = cpu_inputs(2, &[100, 100]);
     given.pods = PodSet::Failed("broken".to_owned());

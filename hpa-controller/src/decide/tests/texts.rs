@@ -143,8 +143,7 @@ fn failures_say_what_failed() {
     let neither = "invalid external metric source: neither a value target nor an average value target was set";
     let error = format!("failed to get qps external metric value: {neither}");
     check(external(MetricTarget::default()), None, ["FailedGetExternalMetric", neither, &error]);
-    let mut strange = custom(average("1"));
-    strange.pods.as_mut().unwrap().metric.selector = Some(LabelSelector {
+    let near = Some(LabelSelector {
         match_expressions: Some(vec![LabelSelectorRequirement {
             key: "a".to_owned(),
             operator: "Near".to_owned(),
@@ -152,9 +151,42 @@ fn failures_say_what_failed() {
         }]),
         match_labels: None,
     });
+    let mut strange = custom(average("1"));
+    strange.pods.as_mut().unwrap().metric.selector.clone_from(&near);
     let why = "\"Near\" is not a valid label selector operator";
     let error = format!("failed to get pods metric value: {why}");
     check(strange, None, ["FailedGetPodsMetric", why, &error]);
+    for (operator, values, why) in [
+        ("NotIn", vec![], "null: for 'in', 'notin' operators, values set can't be empty"),
+        (
+            "Exists",
+            vec!["b", "c"],
+            r#"["b","c"]: values set must be empty for exists and does not exist"#,
+        ),
+    ] {
+        let mut strange = custom(average("1"));
+        strange.pods.as_mut().unwrap().metric.selector = Some(LabelSelector {
+            match_expressions: Some(vec![LabelSelectorRequirement {
+                key: "a".to_owned(),
+                operator: operator.to_owned(),
+                values: Some(values.into_iter().map(str::to_owned).collect()),
+            }]),
+            match_labels: None,
+        });
+        let why = format!("values: Invalid value: {why}");
+        let error = format!("failed to get pods metric value: {why}");
+        check(strange, None, ["FailedGetPodsMetric", &why, &error]);
+    }
+    // An external metric's is looked at by the calculation, which names the metric.
+    for (target, inner) in [
+        (value("1"), format!("failed to get external metric qps: {why}")),
+        (average("1"), format!("failed to get qps external metric: {why}")),
+    ] {
+        let mut strange = external(target);
+        strange.external.as_mut().unwrap().metric.selector.clone_from(&near);
+        let error = format!("failed to get qps external metric value: {inner}");
+        check(strange, failed(), ["FailedGetExternalMetric", why, &error]);
+    }
 }
 
 #[test]

@@ -492,6 +492,11 @@ fn expressions_of_metrics() {
         r#"hits{namespace="shop",ingress="main"}"#,
     );
     check(
+        json!({"type": "Object", "object": {"describedObject": {"apiVersion": "v1", "kind": "Namespace", "name": "next-door"},
+            "metric": {"name": "hits"}, "target": target}}),
+        r#"hits{namespace="shop"}"#,
+    );
+    check(
         json!({"type": "External", "external": {"metric": {"name": "my-queue"}, "target": target}}),
         r#"{"my-queue",namespace="shop"}"#,
     );

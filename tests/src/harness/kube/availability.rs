@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::aggregation::{Backend, Proxy};
 use super::error::ApiResult;
+use super::fields::{Write, Writer};
 use super::kinds::Kind;
 use super::objects::{Objects, Part, rfc3339};
 use super::route::{Query, ResourcePath};
@@ -85,7 +86,9 @@ fn set_condition(
 ) -> ApiResult<Value> {
     let name = service["metadata"]["name"].as_str().unwrap_or_default();
     let path = ResourcePath { name: String::from(name), ..ResourcePath::default() };
-    objects.replace(kind, &path, &Query::default(), Part::Status, |service| {
+    let writer = Writer::server("status");
+    let write = Write::Update(&writer);
+    objects.replace(kind, &path, &Query::default(), Part::Status, write, |service| {
         let mut service = service.clone();
         let conditions = service["status"]["conditions"].as_array();
         let mut conditions = conditions.cloned().unwrap_or_default();

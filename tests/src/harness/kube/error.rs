@@ -69,6 +69,34 @@ impl ApiError {
         Self::new(409, "Conflict", message).of_object(group, resource, name)
     }
 
+    /// Fields that an apply would take from others: who has each, and its path.
+    pub(crate) fn apply_conflict(conflicts: &[(String, String)]) -> Self {
+        let mut message = match conflicts {
+            [(who, path)] => format!("Apply failed with 1 conflict: conflict with {who}: {path}"),
+            several => format!("Apply failed with {} conflicts: ", several.len()),
+        };
+        let mut causes = Vec::new();
+        let mut last = "";
+        for (who, path) in conflicts {
+            causes.push(json!({
+                "reason": "FieldManagerConflict",
+                "message": format!("conflict with {who}"),
+                "field": path,
+            }));
+            if conflicts.len() > 1 {
+                if last != who {
+                    let separator = if last.is_empty() { "" } else { "\n" };
+                    message.push_str(&format!("{separator}conflicts with {who}:"));
+                    last = who;
+                }
+                message.push_str(&format!("\n- {path}"));
+            }
+        }
+        let mut error = Self::new(409, "Conflict", message);
+        error.details = Some(json!({ "causes": causes }));
+        error
+    }
+
     pub(crate) fn invalid(group: &str, kind: &str, name: &str, why: &str) -> Self {
         let message = format!("{} \"{name}\" is invalid: {why}", qualified(group, kind));
         Self::new(422, "Invalid", message).of_object(group, kind, name)

@@ -100,6 +100,11 @@ impl HpaController {
         self.daemon.signal(Signal::CONT);
     }
 
+    /// Ends it in the middle of whatever it does.
+    pub fn kill(self) {
+        self.daemon.signal(Signal::KILL);
+    }
+
     /// Waits for its end, which must come by itself.
     ///
     /// # Panics

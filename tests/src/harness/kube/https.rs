@@ -33,6 +33,20 @@ impl HttpsRequest<'_> {
     /// # Errors
     /// What the system or the TLS library said, or that the answer is no HTTP.
     pub fn get(&self, address: SocketAddr, path: &str) -> Result<Answer, String> {
+        self.send(address, "GET", path, "")
+    }
+
+    /// Sends a request of any method, with a body unless it is empty.
+    ///
+    /// # Errors
+    /// As of [`get`](Self::get).
+    pub fn send(
+        &self,
+        address: SocketAddr,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> Result<Answer, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let stream = TcpStream::connect(address).map_err(|error| text(&error))?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(|error| text(&error))?;
@@ -40,11 +54,15 @@ impl HttpsRequest<'_> {
         let name = ServerName::try_from(String::from(name)).map_err(|error| text(&error))?;
         let connection = ClientConnection::new(Arc::new(self.configuration()?), name);
         let mut stream = StreamOwned::new(connection.map_err(|error| text(&error))?, stream);
-        let mut request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n");
+        let mut request = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\n");
+        if !body.is_empty() {
+            request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
         for (name, value) in self.headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("\r\n");
+        request.push_str(body);
         stream.write_all(request.as_bytes()).map_err(|error| text(&error))?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).map_err(|error| text(&error))?;

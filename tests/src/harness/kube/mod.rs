@@ -7,9 +7,10 @@
 //!
 //! [`Kubelets`] serve `/metrics/resource` for any number of nodes; a [`Cluster`] is all of it. An
 //! [`ExtensionServer`] is something for the aggregation layer to find, a [`MetricsServer`] ours; an [`HpaController`] is our
-//! autoscaler.
+//! autoscaler, an [`InTree`] the control plane's.
 //!
-//! Server-side apply is not there, nor protobuf but for reviews and simple autoscalers: who sends them is refused as by a server without them.
+//! `metadata.managedFields` tells who has written which fields through the API; what a test puts there is nobody's. Protobuf is there for reviews and
+//! simple autoscalers only: who sends others is refused as by a server without it.
 
 mod access;
 mod aggregation;
@@ -22,9 +23,11 @@ mod discovery;
 mod error;
 mod extension;
 mod faults;
+mod fields;
 mod fleet;
 mod hpa_controller;
 mod https;
+mod in_tree;
 mod kinds;
 mod kubeconfig;
 mod kubectl;
@@ -63,6 +66,7 @@ pub use faults::{Effect, Fault, RequestRecord};
 pub use fleet::{Fleet, FleetOptions};
 pub use hpa_controller::HpaController;
 pub use https::HttpsRequest;
+pub use in_tree::{Evaluated, InTree};
 pub use kubeconfig::{Credentials, write_kubeconfig};
 pub use kubectl::{Kubectl, Ran, Running};
 pub use kubelets::Kubelets;

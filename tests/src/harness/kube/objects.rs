@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::autoscaler;
 use super::error::{ApiError, ApiResult};
+use super::fields::{self, Applied, Write, Writer};
 use super::kinds::{Kind, Kinds};
 use super::patch;
 use super::route::{Query, ResourcePath};
@@ -96,10 +97,12 @@ impl Objects {
         path: &ResourcePath,
         query: &Query,
         object: Value,
+        write: Write<'_>,
     ) -> ApiResult<Value> {
         check_type(kind, &object)?;
         let mut object = view::to_stored(kind, object);
         let metadata = metadata(&mut object);
+        metadata.remove("managedFields");
         if metadata.get("resourceVersion").is_some_and(|version| version != "") {
             return Err(ApiError::bad_request(
                 "resourceVersion should not be set on objects to be created",
@@ -134,6 +137,7 @@ impl Objects {
         }
         self.set_defaults(kind, &mut object);
         check_content(kind, &object)?;
+        write.record(&self.kinds, kind, (None, &mut object), SystemClock.now())?;
         let key = (path.namespace.clone(), name);
         let exists = || ApiError::already_exists(&kind.group, &kind.resource, &key.1);
         if query.get("dryRun").is_some() {
@@ -167,7 +171,7 @@ impl Objects {
         }
     }
 
-    /// Puts an object there as it is, status included, whatever was there: for tests, not for clients.
+    /// Puts an object there as it is, status included, whatever was there: for tests, not for clients. Nobody is noted as its writer.
     pub(crate) fn put(&self, kind: &Kind, mut object: Value) -> Value {
         let fields = metadata(&mut object);
         let namespace = if kind.namespaced {
@@ -181,7 +185,10 @@ impl Objects {
         let key = (namespace, name);
         let put = self.store.change(&kind.collection, &key, |old, version| {
             match old.map(|old| old.value()) {
-                Some(old) => inherit(&old, &mut object),
+                Some(old) => {
+                    inherit(&old, &mut object);
+                    fields::carry_over(&old, &mut object);
+                }
                 None => {
                     let fields = metadata(&mut object);
                     fields.entry("uid").or_insert_with(|| uid(version | 1 << 40).into());
@@ -223,20 +230,14 @@ impl Objects {
         query: &Query,
         part: Part,
         object: Value,
+        writer: &Writer,
     ) -> ApiResult<Value> {
         check_type(kind, &object)?;
         let mut object = view::to_stored(kind, object);
         if kind.namespaced {
             check_namespace(metadata(&mut object), &path.namespace)?;
         }
-        if object["metadata"]["name"] != path.name {
-            let message = format!(
-                "the name of the object ({}) does not match the name on the URL ({})",
-                object["metadata"]["name"].as_str().unwrap_or_default(),
-                path.name
-            );
-            return Err(ApiError::bad_request(message));
-        }
+        check_name(&object, path)?;
         let unconditional = object["metadata"]["resourceVersion"].as_str().unwrap_or("").is_empty();
         let is_custom = kind.group.contains('.') && !kind.group.ends_with(".k8s.io");
         if unconditional && (kind.resource == "leases" || is_custom) {
@@ -244,7 +245,7 @@ impl Objects {
                 "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update";
             return Err(ApiError::invalid(&kind.group, &kind.kind, &path.name, why));
         }
-        self.replace(kind, path, query, part, |_| Ok(object))
+        self.replace(kind, path, query, part, Write::Update(writer), |_| Ok(object))
     }
 
     /// Patches an object or its status.
@@ -255,12 +256,43 @@ impl Objects {
         query: &Query,
         part: Part,
         (body, content_type): (&[u8], &str),
+        writer: &Writer,
     ) -> ApiResult<Value> {
-        self.replace(kind, path, query, part, |old| {
+        self.replace(kind, path, query, part, Write::Update(writer), |old| {
             let old = view::from_stored(kind, old.clone());
             let patched = patch::apply(&old, body, content_type)?;
             Ok(view::to_stored(kind, patched))
         })
+    }
+
+    /// Server-side apply of `config` to an object or its status. Says too whether this has made the object.
+    pub(crate) fn apply(
+        &self,
+        kind: &Kind,
+        path: &ResourcePath,
+        query: &Query,
+        part: Part,
+        config: &Value,
+        writer: &Writer,
+    ) -> ApiResult<(bool, Value)> {
+        if query.get("fieldManager").is_none() {
+            let why = "fieldManager: Required value: is required for apply patch";
+            return Err(ApiError::invalid("meta.k8s.io", "PatchOptions", "", why));
+        }
+        check_type(kind, config)?;
+        check_name(config, path)?;
+        let applied = Applied { config, force: query.is_true("force"), writer };
+        let key = (path.namespace.clone(), path.name.clone());
+        let is_there = self.store.get(&kind.collection, &key).is_some();
+        if part == Part::Main && writer.subresource.is_empty() && !is_there {
+            let created = self.create(kind, path, query, config.clone(), Write::Apply(&applied))?;
+            return Ok((true, created));
+        }
+        let written = self.replace(kind, path, query, part, Write::Apply(&applied), |old| {
+            let old = view::from_stored(kind, old.clone());
+            Ok(view::to_stored(kind, applied.merged(kind, &old)))
+        })?;
+        Ok((false, written))
     }
 
     /// Replaces an object by what `new` makes of it, both as kept.
@@ -270,6 +302,7 @@ impl Objects {
         path: &ResourcePath,
         query: &Query,
         part: Part,
+        write: Write<'_>,
         new: impl FnOnce(&Value) -> ApiResult<Value>,
     ) -> ApiResult<Value> {
         let key = (path.namespace.clone(), path.name.clone());
@@ -278,9 +311,18 @@ impl Objects {
         let changed = self.store.change(&kind.collection, &key, |old, version| {
             let old = old.ok_or_else(|| not_found(kind, path))?.value();
             let new = merged(kind, part, &old, new(&old)?)?;
-            let Some(mut new) = new else { return Ok(None) };
+            let mut new = match (new, write) {
+                (Some(new), _) => new,
+                // Who wants what is there already has it from now on.
+                (None, Write::Apply(_)) => old.clone(),
+                (None, Write::Update(_)) => return Ok(None),
+            };
             if part == Part::Main {
                 check_content(kind, &new)?;
+            }
+            write.record(&self.kinds, kind, (Some(&old), &mut new), SystemClock.now())?;
+            if new == old {
+                return Ok(None);
             }
             if dry_run {
                 tried = Some(new);
@@ -400,9 +442,17 @@ fn merged(kind: &Kind, part: Part, old: &Value, mut new: Value) -> ApiResult<Opt
     if part == Part::Status {
         let mut with_status = old.clone();
         with_status["status"] = new["status"].take();
+        // Of most kinds a write of the status changes nothing else; of an autoscaler it takes the metadata that is sent.
+        if autoscaler::is_kind(kind) {
+            inherit(old, &mut new);
+            fields::carry_over(old, &mut new);
+            new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
+            with_status["metadata"] = new["metadata"].take();
+        }
         return Ok((with_status != *old).then_some(with_status));
     }
     inherit(old, &mut new);
+    fields::carry_over(old, &mut new);
     if kind.has_status && kind.resource != "nodes" {
         match old.get("status") {
             Some(status) => new["status"] = status.clone(),
@@ -501,6 +551,17 @@ fn check_content(kind: &Kind, object: &Value) -> ApiResult<()> {
     };
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     Err(ApiError::invalid(&kind.group, &kind.kind, name, &why).because(&errors))
+}
+
+fn check_name(object: &Value, path: &ResourcePath) -> ApiResult<()> {
+    if object["metadata"]["name"] == path.name {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!(
+        "the name of the object ({}) does not match the name on the URL ({})",
+        object["metadata"]["name"].as_str().unwrap_or_default(),
+        path.name
+    )))
 }
 
 fn check_namespace(metadata: &mut Map<String, Value>, namespace: &str) -> ApiResult<()> {

@@ -1,4 +1,4 @@
-//! Patches: JSON merge patch, JSON patch, and strategic merge of the lists that have a merge key.
+//! Patches: JSON merge patch, JSON patch, and strategic merge of the lists that have a merge key. Server-side apply is in `fields`.
 
 use serde_json::{Map, Value};
 
@@ -34,11 +34,10 @@ pub(crate) fn apply(object: &Value, patch: &[u8], content_type: &str) -> ApiResu
         "application/merge-patch+json" => merge(&mut object, &parse()?),
         "application/strategic-merge-patch+json" => strategic(&mut object, &parse()?),
         "application/json-patch+json" => json_patch(&mut object, &parse()?)?,
-        // Server-side apply needs field ownership, which this server does not keep.
         _ => {
             return Err(ApiError::unsupported_media_type(
                 "application/json-patch+json, application/merge-patch+json, \
-                 application/strategic-merge-patch+json",
+                 application/strategic-merge-patch+json, application/apply-patch+yaml",
             ));
         }
     }
@@ -256,7 +255,7 @@ mod tests {
         let failing = br#"[{ "op": "test", "path": "/a", "value": 2 }]"#;
         let error = apply(&json!({ "a": 1 }), failing, "application/json-patch+json").unwrap_err();
         assert_eq!(error.code, 422);
-        let error = apply(&json!({}), b"{}", "application/apply-patch+yaml").unwrap_err();
+        let error = apply(&json!({}), b"{}", "application/x-patch").unwrap_err();
         assert_eq!(error.code, 415);
     }
 }

@@ -18,6 +18,7 @@ use super::aggregation::{Backend, Proxy};
 use super::discovery::{self, Aggregated};
 use super::error::{ApiError, ApiResult, qualified};
 use super::faults::{Effect, Faults, Log, RequestRecord};
+use super::fields::{Write, Writer, parse_config};
 use super::kinds::Kind;
 use super::list::{Pages, list};
 use super::listener::{Aborted, Body, Connection, full, response, streamed};
@@ -84,6 +85,15 @@ impl Asked {
     /// The media type of the body, without parameters.
     fn content_type(&self) -> &str {
         self.header(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim()
+    }
+
+    /// Who writes, as far as fields are concerned.
+    fn writer(&self, path: &ResourcePath) -> ApiResult<Writer> {
+        Writer::of_request(&self.query, self.header(header::USER_AGENT), &path.subresource)
+    }
+
+    fn is_apply(&self) -> bool {
+        self.head.method == Method::PATCH && self.content_type() == "application/apply-patch+yaml"
     }
 
     fn shape(&self) -> ApiResult<Shape> {
@@ -292,16 +302,24 @@ impl Api {
                 Ok(json(200, &shaped(kind, object, asked)?))
             }
             (Method::POST, true) if part == Part::Main => {
-                let object = objects.create(kind, path, query, parse(asked, body)?)?;
+                let (object, writer) = (parse(asked, body)?, asked.writer(path)?);
+                let object = objects.create(kind, path, query, object, Write::Update(&writer))?;
                 Ok(json(201, &shaped(kind, object, asked)?))
             }
             (Method::PUT, false) => {
-                let object = objects.update(kind, path, query, part, parse(asked, body)?)?;
+                let (object, writer) = (parse(asked, body)?, asked.writer(path)?);
+                let object = objects.update(kind, path, query, part, object, &writer)?;
                 Ok(json(200, &shaped(kind, object, asked)?))
+            }
+            (Method::PATCH, false) if asked.is_apply() => {
+                let (config, writer) = (parse_config(body)?, asked.writer(path)?);
+                let applied = objects.apply(kind, path, query, part, &config, &writer)?;
+                let (is_new, object) = applied;
+                Ok(json(if is_new { 201 } else { 200 }, &shaped(kind, object, asked)?))
             }
             (Method::PATCH, false) => {
                 let patch = (body.as_ref(), asked.content_type());
-                let object = objects.patch(kind, path, query, part, patch)?;
+                let object = objects.patch(kind, path, query, part, patch, &asked.writer(path)?)?;
                 Ok(json(200, &shaped(kind, object, asked)?))
             }
             (Method::DELETE, false) if part == Part::Main => {
@@ -350,9 +368,17 @@ impl Api {
         let (objects, query) = (&self.objects, &asked.query);
         let scale = match asked.head.method {
             Method::GET => scale::get(objects, kind, path)?,
-            Method::PUT => scale::update(objects, kind, path, query, &parse(asked, body)?)?,
+            Method::PUT => {
+                let (scale, writer) = (parse(asked, body)?, asked.writer(path)?);
+                scale::update(objects, kind, path, query, &scale, &writer)?
+            }
+            Method::PATCH if asked.is_apply() => {
+                let (scale, writer) = (parse_config(body)?, asked.writer(path)?);
+                scale::apply(objects, kind, path, query, &scale, &writer)?
+            }
             Method::PATCH => {
-                scale::patch(objects, kind, path, query, (body, asked.content_type()))?
+                let patch = (body.as_ref(), asked.content_type());
+                scale::patch(objects, kind, path, query, patch, &asked.writer(path)?)?
             }
             _ => return Err(ApiError::method_not_allowed()),
         };

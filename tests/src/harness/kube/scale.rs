@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::error::{ApiError, ApiResult};
+use super::fields::{Write, Writer};
 use super::kinds::{Kind, ScalePaths};
 use super::objects::{Objects, Part};
 use super::patch;
@@ -55,8 +56,9 @@ pub(crate) fn update(
     path: &ResourcePath,
     query: &Query,
     scale: &Value,
+    writer: &Writer,
 ) -> ApiResult<Value> {
-    write(objects, kind, path, query, |_| Ok(scale.clone()))
+    write(objects, kind, path, query, writer, |_| Ok(scale.clone()))
 }
 
 /// Answers a PATCH.
@@ -66,8 +68,41 @@ pub(crate) fn patch(
     path: &ResourcePath,
     query: &Query,
     (body, content_type): (&[u8], &str),
+    writer: &Writer,
 ) -> ApiResult<Value> {
-    write(objects, kind, path, query, |old| patch::apply(old, body, content_type))
+    write(objects, kind, path, query, writer, |old| patch::apply(old, body, content_type))
+}
+
+/// Answers a server-side apply: what is wanted of the scale is wanted of the object's replicas.
+pub(crate) fn apply(
+    objects: &Objects,
+    kind: &Kind,
+    path: &ResourcePath,
+    query: &Query,
+    scale: &Value,
+    writer: &Writer,
+) -> ApiResult<Value> {
+    let paths = paths(kind)?;
+    let mut config = json!({
+        "apiVersion": kind.api_version(),
+        "kind": kind.kind,
+        "metadata": { "name": scale["metadata"]["name"] },
+    });
+    if let Some(replicas) = scale.pointer("/spec/replicas") {
+        check_replicas(path, replicas.as_i64().unwrap_or(0))?;
+        put(&mut config, &paths.spec_replicas, replicas.clone());
+    }
+    let (_, written) = objects.apply(kind, path, query, Part::Main, &config, writer)?;
+    Ok(scale_of(&written, paths))
+}
+
+fn check_replicas(path: &ResourcePath, replicas: i64) -> ApiResult<()> {
+    if replicas >= 0 {
+        return Ok(());
+    }
+    let why =
+        format!("spec.replicas: Invalid value: {replicas}: must be greater than or equal to 0");
+    Err(ApiError::invalid("autoscaling", "Scale", &path.name, &why))
 }
 
 fn write(
@@ -75,23 +110,20 @@ fn write(
     kind: &Kind,
     path: &ResourcePath,
     query: &Query,
+    writer: &Writer,
     new: impl FnOnce(&Value) -> ApiResult<Value>,
 ) -> ApiResult<Value> {
     let paths = paths(kind)?;
-    let written = objects.replace(kind, path, query, Part::Main, |object| {
-        let scale = new(&scale_of(object, paths))?;
-        let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
-        if replicas < 0 {
-            let why = format!(
-                "spec.replicas: Invalid value: {replicas}: must be greater than or equal to 0"
-            );
-            return Err(ApiError::invalid("autoscaling", "Scale", &path.name, &why));
-        }
-        let mut object = object.clone();
-        object["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
-        put(&mut object, &paths.spec_replicas, replicas.into());
-        Ok(object)
-    })?;
+    let written =
+        objects.replace(kind, path, query, Part::Main, Write::Update(writer), |object| {
+            let scale = new(&scale_of(object, paths))?;
+            let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+            check_replicas(path, replicas)?;
+            let mut object = object.clone();
+            object["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
+            put(&mut object, &paths.spec_replicas, replicas.into());
+            Ok(object)
+        })?;
     Ok(scale_of(&written, paths))
 }
 

@@ -1,5 +1,8 @@
 //! A workload `shop/web` with an autoscaler, and everything that it takes to scale it.
 
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +11,7 @@ use tests::harness::kube::{
     Cluster, ClusterOptions, HpaController, Load, MetricsServer, Replicas, RequestRecord, Workload,
     Workloads, cpu_autoscaler,
 };
-use tests::harness::wait_for;
+use tests::harness::{binary, wait_for};
 
 /// How long something may take that needs some scrapes and evaluations, on a busy machine.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
@@ -45,7 +48,7 @@ impl Shop {
         let cluster = Arc::new(Cluster::start(&options));
         let workloads = Workloads::start(&cluster);
         workloads.add(Workload::new("shop", "web", 2, demand(2)));
-        let metrics = metrics_server(&cluster, folder.path());
+        let metrics = metrics_server(&cluster, folder.path(), &[]);
         cluster.register("metrics.k8s.io", "v1beta1", None);
         let mut autoscaler = cpu_autoscaler("shop", "web", BOUNDS, 50);
         edit(&mut autoscaler);
@@ -67,7 +70,14 @@ impl Shop {
 
     /// Starts the metrics server anew, which must have ended.
     pub(super) fn restart_metrics(&mut self) {
-        self.metrics = metrics_server(&self.cluster, self.folder.path());
+        self.metrics = metrics_server(&self.cluster, self.folder.path(), &[]);
+    }
+
+    /// Ends the metrics server and starts it with more flags, for external metrics too.
+    pub(super) fn serve_external_metrics(&mut self, arguments: &[&str]) {
+        assert!(self.metrics.terminate_in_place().success());
+        self.metrics = metrics_server(&self.cluster, self.folder.path(), arguments);
+        self.cluster.register("external.metrics.k8s.io", "v1beta1", None);
     }
 
     /// Waits until the metrics API tells of so many pods.
@@ -196,11 +206,27 @@ impl Shop {
     }
 }
 
-fn metrics_server(cluster: &Cluster, folder: &std::path::Path) -> MetricsServer {
+fn metrics_server(cluster: &Cluster, folder: &Path, more: &[&str]) -> MetricsServer {
     let arguments = ["--metric-resolution=2s", "--kubelet-request-timeout=1800ms"];
-    let metrics = MetricsServer::start(cluster, folder, &arguments);
+    let metrics = MetricsServer::start(cluster, folder, &[&arguments[..], more].concat());
     cluster.serve_metrics_at(vec![metrics.address()]);
     metrics
+}
+
+/// Runs the binary as a tool, with `input` on stdin, and returns what it wrote to stdout.
+pub(super) fn tool(arguments: &[&str], input: &str) -> String {
+    let mut child = Command::new(binary())
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
 }
 
 /// How often autoscalers were evaluated.
