@@ -61,6 +61,9 @@ struct Entry {
     gone: bool,
 }
 
+/// Which part of a period an evaluation may come early.
+const EARLY_PART: u32 = 20;
+
 impl Inner {
     /// Puts an entry in its place.
     fn schedule(&mut self, key: &HpaKey) {
@@ -108,8 +111,8 @@ impl Queue {
         self.open.load(Ordering::Acquire)
     }
 
-    /// An autoscaler that is due at once. Its second and third evaluation come up to half a period early, each in its own measure, so
-    /// that those which are made together part and nobody waits for longer than a period.
+    /// An autoscaler that is due at once. Its next evaluations come a twentieth of a period early, until it has found its own place in the
+    /// period: so those which are made together part, nobody waits for longer than a period, and replicas grow as fast as upstream's.
     pub(super) fn add(&self, key: &HpaKey) {
         self.insert(key, Instant::now(), self.phase(key));
     }
@@ -202,7 +205,7 @@ impl Queue {
                 if trigger == Trigger::Period {
                     // Counted from when it was due, so that the time of evaluations does not add up. One that comes late by a
                     // period or more does not catch up.
-                    let early = entry.ahead.min(self.period / 2);
+                    let early = entry.ahead.min(self.period / EARLY_PART);
                     entry.ahead -= early;
                     let due = entry.due + self.period - early;
                     entry.due = if due > now { due } else { now + self.period };
@@ -290,7 +293,7 @@ mod tests {
             queue.add(&key(&n.to_string()));
         }
         let mut times: HashMap<HpaKey, Vec<f64>> = HashMap::new();
-        while times.len() < 1500 || times.values().any(|times| times.len() < 5) {
+        while times.len() < 1500 || times.values().any(|times| times.len() < 24) {
             let (key, _) = queue.next().await;
             queue.done(&key);
             times.entry(key).or_default().push(seconds(begin));
@@ -299,12 +302,12 @@ mod tests {
         for times in times.values() {
             assert!(times[0] < 0.01, "{times:?}");
             for pair in times.windows(2) {
-                assert!((7.49..15.01).contains(&(pair[1] - pair[0])), "{times:?}");
+                assert!((14.24..15.01).contains(&(pair[1] - pair[0])), "{times:?}");
             }
-            // From the fourth on they come a period apart.
-            assert!((times[4] - times[3] - 15.0).abs() < 0.01, "{times:?}");
+            // After twenty they come a period apart.
+            assert!((times[22] - times[21] - 15.0).abs() < 0.01, "{times:?}");
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "of 15")]
-            let second = (times[4] % 15.0) as usize;
+            let second = (times[22] % 15.0) as usize;
             seconds_with[second] += 1;
         }
         assert!(seconds_with.iter().all(|n| (50..=150).contains(n)), "{seconds_with:?}");
@@ -338,7 +341,7 @@ mod tests {
         queue.done(&key("a"));
         // The period is not moved by it.
         assert_eq!(queue.next().await, (key("a"), Trigger::Period));
-        assert!((7.49..=15.01).contains(&seconds(begin)));
+        assert!((14.24..=15.01).contains(&seconds(begin)));
     }
 
     #[tokio::test(start_paused = true)]

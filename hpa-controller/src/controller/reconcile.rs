@@ -10,11 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscalerStatus;
+use k8s_openapi::api::autoscaling::v2::{
+    HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus,
+};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::api_server::{ApiError, ApiErrorKind, ApiServer};
+use super::config::React;
 use super::evaluate::{Act, Evaluation, Evaluator, Given};
 use super::events::Recorder;
 use super::pace::Pace;
@@ -38,6 +41,7 @@ pub(super) struct Controller {
     pub api: ApiServer,
     pub constants: Constants,
     pub period: Duration,
+    pub react: React,
     pub mode: Mode,
     /// Who writes, as the server is told.
     pub field_manager: Arc<str>,
@@ -178,11 +182,8 @@ impl Controller {
             seen = scale.map(|scale| scale.spec_replicas);
             let scale = scale.map(|scale| self.steering.scale(key, scale, now));
             let constants = match &scale {
-                Some(scale) if spec.behavior.is_none() => {
-                    let current = scale.spec_replicas;
-                    held.pace.limited(&self.constants, current, self.period, Instant::now())
-                }
-                _ => self.constants.clone(),
+                Some(scale) => self.paced(spec, held, scale.spec_replicas),
+                None => self.constants.clone(),
             };
             Given { constants, memory: held.memory.clone(), scale }
         };
@@ -256,16 +257,25 @@ impl Controller {
         let mut memory = held.memory.clone();
         if let Some(scale) = scale {
             let current = scale.spec_replicas;
-            // Upstream evaluates a period after it did; here one may follow sooner, for fresh samples and while a new autoscaler
-            // finds its place in the period.
-            if hpa.spec.behavior.is_none() {
-                constants = held.pace.limited(&constants, current, self.period, Instant::now());
-            }
+            constants = self.paced(&hpa.spec, held, current);
             if self.mode == Mode::Shadow {
                 self.observe(hpa, held, current, &mut memory);
             }
         }
         Given { constants, memory, scale: None }
+    }
+
+    /// The settings to decide with. Upstream evaluates once a period; where fresh samples are a reason, too, replicas may not double with each.
+    fn paced(
+        &self,
+        spec: &HorizontalPodAutoscalerSpec,
+        held: &mut Held,
+        current: i32,
+    ) -> Constants {
+        if spec.behavior.is_some() || self.react != React::FreshSamples {
+            return self.constants.clone();
+        }
+        held.pace.limited(&self.constants, current, self.period, Instant::now())
     }
 
     /// In shadow mode another controller scales. What it did since the last turn counts as if it had been done here, half way in
@@ -431,7 +441,7 @@ fn note_pace(held: &mut Held, decision: &Decision, written: &Written) {
         && let Some(before) = decision.current_replicas
         && decision.desired_replicas > before
     {
-        held.pace.raised(before, Instant::now());
+        held.pace.raised(before, decision.desired_replicas);
     }
 }
 

@@ -259,6 +259,7 @@ fn controller(
         api,
         constants: config.constants.clone(),
         period: config.sync_period,
+        react: config.react,
         mode: config.mode,
         field_manager,
         write_timeout,

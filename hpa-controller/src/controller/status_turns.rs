@@ -1,9 +1,10 @@
 //! When the status of an autoscaler is written.
 //!
 //! Upstream writes it whenever anything in it differs, which is every period for most autoscalers, as metrics move. Here what tells
-//! of a rescale or of a condition that is no longer what it was is written at once. The rest (values of metrics, the words of a condition, a first
-//! status that only says that all is well) is written at a rate that all autoscalers together keep. One that is not written now is given
-//! the next free moment and writes its status as it is by then, so that nobody is overtaken and nothing is lost.
+//! of a rescale or of a condition that is no longer what it was is written at once, and so is a first status. The rest (values of metrics, the
+//! words of a condition) is written at a rate that all autoscalers together keep. One that is not written now is given the next free moment and
+//! writes its status as it is by then, so that nobody is overtaken and nothing is lost. It has one such moment at a time, until that has
+//! passed, whether there is still something to tell or not: so nobody waits for longer than the others together take.
 
 use std::time::Duration;
 
@@ -33,7 +34,10 @@ pub(super) struct StatusTurn {
 impl StatusTurn {
     /// The status was written.
     pub(super) fn written(&mut self) {
-        *self = Self { written: Some(Instant::now()), moment: None };
+        let now = Instant::now();
+        self.written = Some(now);
+        // What was urgent did not take the moment.
+        self.moment = self.moment.filter(|moment| *moment > now);
     }
 }
 
@@ -66,7 +70,8 @@ impl StatusTurns {
         let now = Instant::now();
         match news(before, after) {
             News::Nothing => {
-                turn.moment = None;
+                // A moment that was not needed is not kept for later, or all could write at once one day.
+                turn.moment = turn.moment.filter(|moment| *moment + self.gap > now);
                 return None;
             }
             News::Urgent => return Some(true),
@@ -84,7 +89,8 @@ fn news(before: &HorizontalPodAutoscalerStatus, after: &HorizontalPodAutoscalerS
     if !differs(before, after) {
         return News::Nothing;
     }
-    if replicas(before) != replicas(after) && !is_blank(before)
+    if is_blank(before)
+        || replicas(before) != replicas(after)
         || before.last_scale_time != after.last_scale_time
         || conditions(before, after)
     {
@@ -184,24 +190,48 @@ mod tests {
     }
 
     #[test]
-    fn a_first_status_is_urgent_if_something_is_wrong() {
-        let blank = &json!({"desiredReplicas": 0});
-        check(blank, |after| *after = well(3, "1"), News::Details);
-        let limited = |after: &mut Value| {
-            *after = well(3, "1");
-            after["conditions"][2]["status"] = json!("True");
-        };
-        check(blank, limited, News::Urgent);
-        let lost = |after: &mut Value| {
-            *after = well(3, "1");
-            after["conditions"] = json!([{"type": "AbleToScale", "status": "False"}]);
-        };
-        check(blank, lost, News::Urgent);
-        let zero = |after: &mut Value| {
-            *after = well(3, "1");
-            after["conditions"] = json!([{"type": "ScaledToZero", "status": "True"}]);
-        };
-        check(blank, zero, News::Urgent);
+    fn a_first_status_is_urgent() {
+        check(&json!({"desiredReplicas": 0}), |after| *after = well(3, "1"), News::Urgent);
+        check(&json!({"desiredReplicas": 0}), |_| {}, News::Nothing);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_comes_and_goes_keeps_its_moment_and_takes_no_other() {
+        let turns = StatusTurns::new(10, PERIOD);
+        let (before, after) = (status(well(1, "1")), status(well(1, "2")));
+        // 200 at a rate of ten a second are twenty seconds.
+        let mut all: Vec<_> = (0..200).map(|_| StatusTurn::default()).collect();
+        for round in 0..40 {
+            let now = if round % 2 == 0 { &after } else { &before };
+            let written = all.iter_mut().filter_map(|turn| {
+                let is_due = turns.is_due(&before, now, turn) == Some(true);
+                is_due.then(|| turn.written())
+            });
+            let written = written.count();
+            // Two of five rounds may find something to tell whose moment has come: never more than was free meanwhile.
+            assert!(written <= 10 + 2 * 150, "{written} in round {round}");
+            tokio::time::advance(PERIOD).await;
+        }
+        // After ten minutes a new one waits for the others that are there, and for none that has been.
+        let mut late = StatusTurn::default();
+        if turns.is_due(&before, &after, &mut late) == Some(false) {
+            tokio::time::advance(Duration::from_secs(21)).await;
+            assert_eq!(turns.is_due(&before, &after, &mut late), Some(true));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_urgent_leaves_the_moment_for_what_follows() {
+        let turns = StatusTurns::new(1, PERIOD);
+        let (before, after) = (status(well(1, "1")), status(well(1, "2")));
+        let mut first = StatusTurn::default();
+        assert_eq!(turns.is_due(&before, &after, &mut first), Some(true));
+        let mut turn = StatusTurn::default();
+        assert_eq!(turns.is_due(&before, &after, &mut turn), Some(false));
+        let moment = turn.moment;
+        assert_eq!(turns.is_due(&before, &status(well(2, "2")), &mut turn), Some(true));
+        turn.written();
+        assert_eq!(turn.moment, moment);
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api_metrics::ApiMetrics;
 use super::api_server::ApiServer;
+use super::config::React;
 use super::evaluate::Evaluator;
 use super::events::{self, EventWriter};
 use super::mapping::Mappings;
@@ -134,6 +135,7 @@ fn fixture(
         api,
         constants: Constants::default(),
         period: PERIOD,
+        react: React::FreshSamples,
         mode,
         field_manager: Arc::from(field_manager),
         write_timeout: Duration::from_secs(5),

@@ -90,6 +90,7 @@ impl ConfigMaps {
     pub(super) async fn read(&mut self) -> Result<Vec<Saved>, StateError> {
         let mut found = Vec::new();
         let mut shards = Vec::new();
+        let mut assigned = HashMap::default();
         while shards.len() < SHARDS_MAX {
             let name = self.name(shards.len());
             let Some(map) = self.in_time(&name, READ_TIMEOUT, self.api.get_opt(&name)).await?
@@ -99,12 +100,12 @@ impl ConfigMaps {
             let text = map.data.as_ref().and_then(|data| data.get(DATA_KEY));
             let text = text.map(String::as_str).unwrap_or_default();
             for saved in parse(text, &format!("config map {}/{name}", self.namespace)) {
-                self.assigned.insert(saved.key(), shards.len());
+                assigned.insert(saved.key(), shards.len());
                 found.push(saved);
             }
             shards.push(Shard { resource_version: map.metadata.resource_version, written: None });
         }
-        self.shards = shards;
+        (self.shards, self.assigned) = (shards, assigned);
         Ok(found)
     }
 

@@ -69,15 +69,15 @@ pub(super) struct Segments {
 impl Segments {
     /// Begins a new segment in the folder. `dropped` counts lines that are not written.
     pub(super) fn open(options: SegmentOptions, dropped: IntCounter) -> Result<Self, StateError> {
-        let mut writer = Writer::open(options)?;
+        let mut writer = Writer::open(options, dropped.clone())?;
         let (lines, received) = sync_channel(QUEUE_LINES);
         let queued = Arc::new(AtomicUsize::new(0));
         let thread = {
-            let (queued, dropped) = (Arc::clone(&queued), dropped.clone());
+            let queued = Arc::clone(&queued);
             let directory = writer.directory.clone();
             thread::Builder::new()
                 .name(String::from("decisions"))
-                .spawn(move || writer.run(&received, &queued, &dropped))
+                .spawn(move || writer.run(&received, &queued))
                 .map_err(StateError::file(&directory))?
         };
         Ok(Self { lines: Some(lines), queued, dropped, thread: Some(thread) })
@@ -116,6 +116,8 @@ struct Writer {
     /// `None` after a failure.
     open: Option<Open>,
     failed: Option<Instant>,
+    /// Lines that were not written.
+    dropped: IntCounter,
 }
 
 /// A file and its length.
@@ -131,6 +133,7 @@ struct Open {
     /// Bytes of all lines, and of those that may not be in the file yet.
     lines: u64,
     pending: u64,
+    pending_lines: u64,
     /// When the first of the latter came.
     since: Option<Instant>,
 }
@@ -153,50 +156,62 @@ impl Write for Counted {
     }
 }
 
+/// The length at most of a file of so many bytes that is given `more` bytes of lines and ended.
+const fn length_max(bytes: u64, more: u64) -> u64 {
+    // What does not compress grows by a few bytes for each block of up to 128 KiB, and a frame has a head and an end.
+    bytes + more + more / 1024 + 256
+}
+
 impl Open {
     fn create(path: &Path) -> io::Result<Self> {
         // Whatever an earlier attempt left there.
         let counted = Counted { file: File::create(path)?, bytes: 0 };
         let encoder = Encoder::new(counted, COMPRESSION_LEVEL)?;
-        Ok(Self { encoder, lines: 0, pending: 0, since: None })
+        Ok(Self { encoder, lines: 0, pending: 0, pending_lines: 0, since: None })
     }
 
     /// What the file has at most once `more` bytes of lines are in it and it has ended.
     fn length_max(&self, more: u64) -> u64 {
-        let rest = self.pending + more;
-        // What does not compress grows by a few bytes for each block of up to 128 KiB, and a frame has a head and an end.
-        self.encoder.get_ref().bytes + rest + rest / 1024 + 256
+        length_max(self.encoder.get_ref().bytes, self.pending + more)
     }
 
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         self.encoder.write_all(line)?;
         self.lines += line.len() as u64;
         self.pending += line.len() as u64;
+        self.pending_lines += 1;
         self.since.get_or_insert_with(Instant::now);
         Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.encoder.flush()?;
-        self.pending = 0;
+        (self.pending, self.pending_lines) = (0, 0);
         self.since = None;
         Ok(())
     }
 }
 
 impl Writer {
-    fn open(options: SegmentOptions) -> Result<Self, StateError> {
+    fn open(options: SegmentOptions, dropped: IntCounter) -> Result<Self, StateError> {
         let SegmentOptions { directory, bytes_max } = options;
         fs::create_dir_all(&directory).map_err(StateError::file(&directory))?;
         let segments = list(&directory)?;
         let segment_bytes = SEGMENT_BYTES.min(bytes_max / SEGMENTS_MIN);
-        let mut writer =
-            Self { directory, bytes_max, segment_bytes, segments, open: None, failed: None };
+        let mut writer = Self {
+            directory,
+            bytes_max,
+            segment_bytes,
+            segments,
+            open: None,
+            failed: None,
+            dropped,
+        };
         writer.begin()?;
         Ok(writer)
     }
 
-    fn run(&mut self, lines: &Receiver<Vec<u8>>, queued: &AtomicUsize, dropped: &IntCounter) {
+    fn run(&mut self, lines: &Receiver<Vec<u8>>, queued: &AtomicUsize) {
         loop {
             let since = self.open.as_ref().and_then(|open| open.since);
             let next = match since.map(|since| FLUSH_AFTER.saturating_sub(since.elapsed())) {
@@ -208,7 +223,7 @@ impl Writer {
                 Ok(line) => {
                     queued.fetch_sub(line.len(), Ordering::SeqCst);
                     if !self.attempt(|writer| writer.append(&line)) {
-                        dropped.inc();
+                        self.dropped.inc();
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -232,7 +247,9 @@ impl Writer {
             }
             Err(error) => {
                 tracing::warn!(%error, "decisions are not written");
-                self.open = None;
+                if let Some(open) = self.open.take() {
+                    self.dropped.inc_by(open.pending_lines);
+                }
                 self.failed = Some(Instant::now());
                 false
             }
@@ -242,6 +259,10 @@ impl Writer {
     /// Says whether the line was taken.
     fn append(&mut self, line: &[u8]) -> Result<bool, StateError> {
         let length = line.len() as u64;
+        // A line that fills a segment would break the bound of all of them.
+        if !self.fits_alone(line)? {
+            return Ok(false);
+        }
         if !self.fits(length) {
             // It may only seem so, while it is not known how well lines compress.
             self.flush()?;
@@ -250,11 +271,17 @@ impl Writer {
             self.end()?;
             self.begin()?;
         }
-        // A line that fills a segment would break the bound of all of them.
-        if !self.fits(length) {
-            return Ok(false);
-        }
         self.with(|open| open.append(line))
+    }
+
+    /// Whether an empty segment would have room. A line that is too long as it is may be short enough once compressed.
+    fn fits_alone(&self, line: &[u8]) -> Result<bool, StateError> {
+        if length_max(0, line.len() as u64) <= self.segment_bytes {
+            return Ok(true);
+        }
+        let packed = zstd::bulk::compress(line, COMPRESSION_LEVEL);
+        let packed = packed.map_err(StateError::file(&self.directory))?;
+        Ok(length_max(packed.len() as u64, 0) <= self.segment_bytes)
     }
 
     fn fits(&self, length: u64) -> bool {
@@ -272,7 +299,11 @@ impl Writer {
     fn end(&mut self) -> Result<bool, StateError> {
         let (path, open) = (self.current(), self.open.take());
         let Some(open) = open else { return Ok(true) };
-        let counted = open.encoder.finish().map_err(StateError::file(&path))?;
+        let pending = open.pending_lines;
+        let counted = open.encoder.finish().map_err(|error| {
+            self.dropped.inc_by(pending);
+            StateError::file(&path)(error)
+        })?;
         if let Some(segment) = self.segments.last_mut() {
             segment.length = counted.bytes;
         }
@@ -351,7 +382,8 @@ fn lines(path: &Path) -> io::Result<Box<dyn BufRead + Send>> {
     if is_plain(path) {
         return Ok(Box::new(BufReader::new(file)));
     }
-    Ok(Box::new(BufReader::new(Decoder::new(file)?)))
+    // More than a segment has is damage.
+    Ok(Box::new(BufReader::new(Decoder::new(file)?.take(SEGMENT_LINES_BYTES + LINE_BYTES_MAX))))
 }
 
 /// The decisions in the segments of `directory`, the oldest first. Lines that are none are passed over and warned of, each file once.
@@ -448,5 +480,41 @@ impl Iterator for ReadSegments {
                 self.failed = true;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_longer_than_a_segment_is_written_if_it_compresses_and_cuts_none_if_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().to_owned();
+        let dropped = IntCounter::new("dropped", "Lines.").unwrap();
+        let bytes_max = 8 << 20;
+        let options = SegmentOptions { directory: directory.clone(), bytes_max };
+        let segments = Segments::open(options, dropped.clone()).unwrap();
+        let long = [vec![b'a'; 3 << 20], vec![b'\n']].concat();
+        // Of no use to a compressor.
+        let mut state = 1_u64;
+        let random = (0..3 << 20).map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state.to_be_bytes()[0].max(b'\n' + 1)
+        });
+        let random: Vec<u8> = random.chain([b'\n']).collect();
+        let short = || b"short\n".to_vec();
+        for line in [short(), random.clone(), random, short(), long.clone(), short()] {
+            segments.append(line);
+        }
+        drop(segments);
+        assert_eq!(dropped.get(), 2);
+        let mut read = Vec::new();
+        let found = list(&directory).unwrap();
+        for segment in &found {
+            read.extend(lines(&segment.path).unwrap().lines().map(|line| line.unwrap().len()));
+        }
+        assert_eq!(read, [5, 5, long.len() - 1, 5]);
+        assert!(found.len() <= 3, "{} segments", found.len());
     }
 }
