@@ -271,7 +271,7 @@ mod tests {
     }
 
     fn nearly_sorted(i: u32) -> f64 {
-        if i % 17 == 0 { 5.0 } else { f64::from(i / 2) }
+        if i.is_multiple_of(17) { 5.0 } else { f64::from(i / 2) }
     }
 
     #[test]

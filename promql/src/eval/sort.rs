@@ -24,8 +24,10 @@ pub(super) fn stream(
     steps: Steps,
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
-    if steps.count > 1 {
+    if steps.is_range {
         evaluator.annotate(&Annotation::SortInRangeQuery, span);
+    }
+    if steps.count > 1 {
         return evaluator.stream(input, steps, &mut |series, mut row| {
             if sorting.labels.is_none() {
                 row.remove_histograms();
