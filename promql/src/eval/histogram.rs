@@ -449,9 +449,11 @@ fn fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
     if lower >= upper {
         return 0.0;
     }
-    // A rank that is NaN stays, which `min` would not allow.
-    let rank =
-        |value: f64| rank_of(value, buckets).filter(|rank| !(*rank > count)).unwrap_or(count);
+    let rank = |value: f64| match rank_of(value, buckets) {
+        // One that is NaN stays, which `min` would not allow.
+        Some(rank) if rank <= count || rank.is_nan() || count.is_nan() => rank,
+        _ => count,
+    };
     (rank(upper) - rank(lower)) / count
 }
 
