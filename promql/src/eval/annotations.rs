@@ -1,6 +1,7 @@
 //! Warnings and informational remarks that come with an answer, with Prometheus's texts.
 //!
-//! Remarks of equal text are one remark; of several positions the last counts. The position is appended
+//! Remarks of equal text are one remark; of several positions the last counts, except for those
+//! that say how often they were made: there it is the first. The position is appended
 //! only when the answer is complete.
 
 use std::collections::BTreeMap;
@@ -314,10 +315,10 @@ impl Annotations {
             Some(Place { fixes: Some(known), .. }) => {
                 fixes.into_iter().for_each(|fixes| known.merge(fixes));
             }
-            Some(place) => {
-                place.span = span;
-                place.occurrences = place.occurrences.map(|count| count + 1);
-            }
+            Some(place) => match &mut place.occurrences {
+                Some(count) => *count += 1,
+                None => place.span = span,
+            },
         }
     }
 
@@ -353,7 +354,9 @@ impl Annotations {
                     let known = entry.get_mut();
                     match (&mut known.fixes, new.fixes) {
                         (Some(known), Some(fixes)) => known.merge(fixes),
-                        _ => known.span = new.span,
+                        // Those that are counted stay where they were first.
+                        _ if known.occurrences.is_none() => known.span = new.span,
+                        _ => {}
                     }
                     let counts = known.occurrences.zip(new.occurrences);
                     known.occurrences = counts.map(|(known, new)| known + new);
@@ -456,7 +459,7 @@ mod tests {
             whole.into_texts("0123456789")
         };
         let expected = texts(&[]);
-        assert!(expected.0.iter().any(|text| text.ends_with("(3 occurrences) (1:7)")));
+        assert!(expected.0.iter().any(|text| text.ends_with("(3 occurrences) (1:2)")));
         for first in 0..=all.len() {
             for second in first..=all.len() {
                 assert_eq!(texts(&[first, second]), expected, "{first} {second}");

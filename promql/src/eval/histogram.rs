@@ -7,6 +7,7 @@ use super::annotations::{Annotation, MonotonicityFixes};
 use super::block::{ABSENT, Block, Series, Sink, entry_bytes, is_present};
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
+use super::go_float;
 use super::native_quantile;
 use super::plan::{Histogram, HistogramFunction};
 use super::row::{Cell, Row, RowRef, any_present};
@@ -47,6 +48,7 @@ pub(super) fn stream(
     let function = prepare(evaluator, &plan.function, steps)?;
     let before = evaluator.samples.held();
     let block = evaluator.collect(&plan.input, steps)?;
+    remark_quantiles(evaluator, &plan.function, &function, steps);
     let mut held = evaluator.context.budget.charge(0)?;
     let (histograms, natives) = gather(evaluator, &block, plan.span, &mut held)?;
     let conflicts = conflicts(evaluator, &block, &histograms, &natives, plan.span);
@@ -58,11 +60,22 @@ pub(super) fn stream(
             return Ok(());
         }
         let mut series = series.clone();
-        if let Prepared::Quantiles(label, quantiles) = &function {
-            series.labels = with_quantile(&series.labels, label, quantiles[part].at(0));
-        }
         series.drop_name(evaluator.delayed_names);
-        merger.push(series, Row::of(out)).map(|_| ())
+        let Prepared::Quantiles(label, quantiles) = &function else {
+            return merger.push(series, Row::of(out)).map(|_| ());
+        };
+        let q = &quantiles[part];
+        let at = |q| Series { labels: with_quantile(&series.labels, label, q), ..series.clone() };
+        if let ScalarRow::Constant(q) = q {
+            return merger.push(at(*q), Row::of(out)).map(|_| ());
+        }
+        // Each step has its own quantile in the label.
+        for step in (0..steps.count).filter(|step| is_present(out[*step])) {
+            let mut alone = evaluator.empty_row(steps)?;
+            alone[step] = out[step];
+            merger.push(at(q.at(step)), Row::of(&mut alone))?;
+        }
+        Ok(())
     };
     for part in 0..function.parts() {
         for &index in &natives {
@@ -105,26 +118,40 @@ fn prepare<'q>(
     function: &HistogramFunction<'q>,
     steps: Steps,
 ) -> Result<Prepared<'q>, QueryFailure> {
-    let quantile = |plan, span| {
-        let row = evaluator.scalar(plan, steps)?;
-        for step in 0..steps.count {
-            let q = row.at(step);
-            if !(0.0..=1.0).contains(&q) {
-                evaluator.annotate(&Annotation::InvalidQuantile(q), span);
-            }
-        }
-        Ok::<_, QueryFailure>(row)
-    };
     Ok(match function {
-        HistogramFunction::Quantile(plan, span) => Prepared::Quantile(quantile(plan, *span)?),
+        HistogramFunction::Quantile(plan, _) => Prepared::Quantile(evaluator.scalar(plan, steps)?),
         HistogramFunction::Quantiles(label, plans) => {
-            let rows = plans.iter().map(|(plan, span)| quantile(plan, *span));
+            let rows = plans.iter().map(|(plan, _)| evaluator.scalar(plan, steps));
             Prepared::Quantiles(label, rows.collect::<Result<_, _>>()?)
         }
         HistogramFunction::Fraction(lower, upper) => {
             Prepared::Fraction(evaluator.scalar(lower, steps)?, evaluator.scalar(upper, steps)?)
         }
     })
+}
+
+/// Remarks on quantiles outside [0, 1]. Of equal remarks the last one counts, so these follow those about the input.
+fn remark_quantiles(
+    evaluator: &Evaluator<'_>,
+    function: &HistogramFunction<'_>,
+    prepared: &Prepared<'_>,
+    steps: Steps,
+) {
+    let rows: Vec<(&ScalarRow, Span)> = match (function, prepared) {
+        (HistogramFunction::Quantile(_, span), Prepared::Quantile(row)) => vec![(row, *span)],
+        (HistogramFunction::Quantiles(_, plans), Prepared::Quantiles(_, rows)) => {
+            rows.iter().zip(plans.iter().map(|(_, span)| *span)).collect()
+        }
+        _ => return,
+    };
+    for step in 0..steps.count {
+        for (row, span) in &rows {
+            let q = row.at(step);
+            if !(0.0..=1.0).contains(&q) {
+                evaluator.annotate(&Annotation::InvalidQuantile(q), *span);
+            }
+        }
+    }
 }
 
 /// Puts the rows of each classic histogram together, and lists those that have native ones. Floats without a usable bound are remarked on
@@ -150,7 +177,7 @@ fn gather(
             }
         }
         let label = series.labels.get(BUCKET_LABEL).unwrap_or_default();
-        let Ok(upper_bound) = label.parse::<f64>() else {
+        let Some(upper_bound) = go_float::parse(label) else {
             let metric = if evaluator.delayed_names { series.labels.metric_name() } else { "" };
             evaluator.annotate(&Annotation::BadBucketLabel { metric, label }, span);
             continue;
@@ -289,6 +316,8 @@ impl Context<'_> {
 
 /// The labels of a result among several quantiles: the quantile as OpenMetrics writes floats.
 fn with_quantile(labels: &Labels, name: &str, q: f64) -> Labels {
+    // Zero has no sign.
+    let q = if q == 0.0 { 0.0 } else { q };
     let mut text = model::format_float(q, model::FloatFormat::General);
     if q.is_finite() && !text.contains(['.', 'e']) {
         text.push_str(".0");
@@ -320,7 +349,7 @@ fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<MonotonicityFixes
         return (f64::NAN, fixes);
     }
     let mut rank = q * observations;
-    let at = buckets[..last].iter().position(|bucket| bucket.count >= rank).unwrap_or(last);
+    let at = first_where(last, |at| buckets[at].count >= rank);
     if at == last {
         return (buckets[last - 1].upper_bound, fixes);
     }
@@ -336,6 +365,17 @@ fn quantile(q: f64, buckets: &mut Vec<Bucket>) -> (f64, Option<MonotonicityFixes
         rank -= buckets[at - 1].count;
     }
     (start + (end - start) * (rank / count), fixes)
+}
+
+/// The least index below `count` at which `holds`, or `count`, by bisection. Where a count is NaN the answer is up to which ones are looked at;
+/// these are those that Prometheus looks at.
+fn first_where(count: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low.midpoint(high);
+        if holds(middle) { high = middle } else { low = middle + 1 }
+    }
+    low
 }
 
 fn ends_with_infinity(buckets: &[Bucket]) -> bool {
@@ -409,30 +449,34 @@ fn fraction(lower: f64, upper: f64, buckets: &mut Vec<Bucket>) -> f64 {
     if lower >= upper {
         return 0.0;
     }
-    let rank = |value: f64| rank_of(value, buckets).min(count);
+    let rank = |value: f64| match rank_of(value, buckets) {
+        // One that is NaN stays, which `min` would not allow.
+        Some(rank) if rank <= count || rank.is_nan() || count.is_nan() => rank,
+        _ => count,
+    };
     (rank(upper) - rank(lower)) / count
 }
 
-/// Observations below `value`, interpolated linearly within its bucket.
-fn rank_of(value: f64, buckets: &[Bucket]) -> f64 {
+/// Observations below `value`, interpolated linearly within its bucket; `None` if it lies above all.
+fn rank_of(value: f64, buckets: &[Bucket]) -> Option<f64> {
     // Bounds that start above 0 are of values that are not negative.
     let mut lower_bound = if buckets[0].upper_bound <= 0.0 { f64::NEG_INFINITY } else { 0.0 };
     let mut rank = 0.0;
     for bucket in buckets {
         if lower_bound >= value {
-            return rank;
+            return Some(rank);
         }
         if bucket.upper_bound > value {
             // A bucket without a lower end cannot be divided; one without an upper end gives nothing by the formula.
             if lower_bound == f64::NEG_INFINITY {
-                return bucket.count;
+                return Some(bucket.count);
             }
             let width = bucket.upper_bound - lower_bound;
-            return rank + (bucket.count - rank) * (value - lower_bound) / width;
+            return Some(rank + (bucket.count - rank) * (value - lower_bound) / width);
         }
         (lower_bound, rank) = (bucket.upper_bound, bucket.count);
     }
-    f64::INFINITY
+    None
 }
 
 #[cfg(test)]
@@ -477,6 +521,24 @@ mod tests {
         let (_, fixes) =
             quantile(0.5, &mut buckets(&[(1.0, 10.0), (2.0, 10.0 - 1e-13), (INF, 12.0)]));
         assert_eq!(fixes, None);
+    }
+
+    /// As `sort.Search` and the comparisons of Prometheus's `BucketFraction` have it.
+    #[test]
+    fn counts_that_are_nan() {
+        let counts = [(1.0, 5.0), (2.0, f64::NAN), (3.0, 10.0), (INF, 20.0)];
+        check(0.2, &counts, f64::NAN);
+        assert!(fraction(0.0, 1.5, &mut buckets(&counts)).is_nan());
+        assert!(fraction(1.5, 3.0, &mut buckets(&counts)).is_nan());
+        assert_eq!(fraction(0.0, 1.0, &mut buckets(&counts)), 0.25);
+    }
+
+    #[test]
+    fn quantiles_as_labels() {
+        for (q, expected) in [(-0.0, "0.0"), (1.0, "1.0"), (0.25, "0.25"), (f64::NAN, "NaN")] {
+            let labels = with_quantile(&Labels::empty(), "q", q);
+            assert_eq!(labels.get("q"), Some(expected));
+        }
     }
 
     #[test]

@@ -144,6 +144,10 @@ impl<'a> Enricher<'a> {
         let mut absent = evaluator.empty_row(steps)?;
         for step in 0..steps.count {
             evaluator.context.check()?;
+            // Where there is nothing to enrich, info series that contradict each other are no error.
+            if base.rows().all(|(_, row)| is_absent(row.values[step])) {
+                continue;
+            }
             let newest = self.newest(step)?;
             for (index, (series, row)) in base.rows().enumerate() {
                 if is_absent(row.values[step]) {

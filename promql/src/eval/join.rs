@@ -218,12 +218,15 @@ impl Sides {
         // As in Prometheus, the fill value for the right is that for the "one" side, also where that is the left.
         let (fill_one, fill_many) = (join.matching.fill_right, join.matching.fill_left);
         let fills = fill_one.is_some() || fill_many.is_some();
-        check_one_side(many, one, one_groups, groups, side, fills)?;
+        let conflict = check_one_side(many, one, one_groups, groups, side, fills);
         let mut by_group = vec![Vec::new(); groups.len()];
         for (index, group) in one_groups.iter().enumerate() {
             by_group[*group].push(index);
         }
         let mut pairs = Pairs::new(join, evaluator, groups.len(), steps)?;
+        if let Some((step, _)) = &conflict {
+            pairs.valid = *step;
+        }
         let on_one = match fill_one {
             Some(_) => Some(presence(evaluator, one, one_groups, groups.len())?),
             None => None,
@@ -250,6 +253,9 @@ impl Sides {
                 let series = Series::new(groups.labels[group].clone());
                 pairs.combine(group, (&series, row), (one.series(index), one.row(index)))?;
             }
+        }
+        if let Some((_, conflict)) = conflict {
+            return Err(conflict.into());
         }
         let results = pairs.results.into_block();
         for remark in pairs.remarks.last.into_iter().flatten() {
@@ -311,7 +317,8 @@ impl Remarks {
     }
 }
 
-/// Each group must have one sample at most on the "one" side, at steps at which the other side has any sample at all, or is filled.
+/// Each group must have one sample at most on the "one" side, at steps at which the other side has any sample at all, or is filled. Otherwise
+/// the first step at which that is not so, and the error: of several errors that of the earliest step is the one to report.
 fn check_one_side(
     many: &Block,
     one: &Block,
@@ -319,11 +326,11 @@ fn check_one_side(
     groups: &Groups<'_>,
     side: &'static str,
     fills: bool,
-) -> Result<(), QueryFailure> {
+) -> Option<(usize, ExecutionError)> {
     let mut counts = vec![0_usize; groups.len()];
     one_groups.iter().for_each(|group| counts[*group] += 1);
     if counts.iter().all(|count| *count <= 1) {
-        return Ok(());
+        return None;
     }
     let width = one.width();
     let mut matters = vec![fills; width];
@@ -342,11 +349,12 @@ fn check_one_side(
                 let (a, b) = (text(index), text(earlier));
                 let (first, second) = if a <= b { (a, b) } else { (b, a) };
                 let group = groups.labels[*group].to_string();
-                return Err(ExecutionError::DuplicateMatch { group, side, first, second }.into());
+                let error = ExecutionError::DuplicateMatch { group, side, first, second };
+                return Some((step, error));
             }
         }
     }
-    Ok(())
+    None
 }
 
 /// Combines pairs, collects the results and finds those that are ambiguous.
@@ -355,6 +363,8 @@ struct Pairs<'j> {
     evaluator: &'j Evaluator<'j>,
     results: Merger,
     width: usize,
+    /// Steps before the first at which a group has several samples on the "one" side. Later ones do not matter.
+    valid: usize,
     /// By group and step, whether there is a result: for one-to-one matching, and where what has none is filled.
     matched: Flags,
     /// For group modifiers, whose results must differ within a group: by group and labels, the steps that have
@@ -380,6 +390,7 @@ impl<'j> Pairs<'j> {
             evaluator,
             results: evaluator.merger(steps)?,
             width,
+            valid: width,
             matched,
             by_labels: HashMap::new(),
             remarks: Remarks::default(),
@@ -402,7 +413,7 @@ impl<'j> Pairs<'j> {
         combination.rows(left.values, right.values, &mut self.out);
         let histograms = self.remarks.combine(combination, left, right, &mut self.out);
         let series = self.claim(group, many, one, (many_row.values, one_row.values))?;
-        if any_present(&self.out) {
+        if self.valid == self.width && any_present(&self.out) {
             self.results.push(series, Row { values: &mut self.out, histograms })?;
         }
         Ok(())
@@ -416,11 +427,16 @@ impl<'j> Pairs<'j> {
         one: &Series,
         operands: (&[f64], &[f64]),
     ) -> Result<Series, QueryFailure> {
-        let mut series = Series::new(result_labels(&many.labels, &one.labels, self.join));
-        if self.join.return_bool {
-            series.drop_name(self.evaluator.delayed_names);
+        // A name that is dropped on the spot is so before labels are included, which may bring another one.
+        let delayed = self.evaluator.delayed_names;
+        let drops = changes_metric(self.join.op) || (self.join.return_bool && !delayed);
+        let mut series =
+            Series::new(result_labels(&many.labels, &one.labels, self.join.matching, drops));
+        if self.join.return_bool && delayed {
+            series.drop_name(delayed);
         }
         let failed = &self.remarks.failed;
+        let operands = (&operands.0[..self.valid], &operands.1[..self.valid]);
         if self.join.matching.cardinality == Cardinality::OneToOne {
             let matched = &mut self.matched.set[group * self.width..][..self.width];
             claim(matched, operands, failed).map_err(|()| ExecutionError::ManyToOne)?;
@@ -456,9 +472,13 @@ fn claim(taken: &mut [bool], (many, one): (&[f64], &[f64]), failed: &[bool]) -> 
 }
 
 /// The labels of a result: those of the "many" side, as far as the operation keeps them.
-fn result_labels(many: &Labels, one: &Labels, join: &Join<'_>) -> Labels {
-    let matching = join.matching;
-    let mut labels = if changes_metric(join.op) { without_metadata(many) } else { many.clone() };
+fn result_labels(
+    many: &Labels,
+    one: &Labels,
+    matching: &VectorMatching,
+    drops_name: bool,
+) -> Labels {
+    let mut labels = if drops_name { without_metadata(many) } else { many.clone() };
     if matching.cardinality == Cardinality::OneToOne {
         let names: Vec<&str> = matching.labels.iter().map(String::as_str).collect();
         labels = if matching.on { labels.only(&names) } else { labels.without(&names) };

@@ -96,7 +96,12 @@ pub(super) fn apply(
             let samples = Samples::new(columns, extent);
             add_sizes(&samples);
             if samples.floats() > 0 && !samples.histograms.is_empty() {
-                context.remark(&Annotation::IgnoredInRange(metric));
+                // As in Prometheus this is about the first argument, which of one function is not the range.
+                let span = match window.function {
+                    WindowFunction::Quantile => parameters.span(0),
+                    _ => window.source.span(),
+                };
+                worker.annotate(&Annotation::IgnoredInRange(metric), span);
             }
         });
         return Ok((sizes, histograms));

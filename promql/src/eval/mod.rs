@@ -15,6 +15,8 @@ mod elements;
 mod evaluator;
 mod extended;
 mod failure;
+mod go_float;
+mod go_sort;
 mod histogram;
 mod histogram_mean;
 mod histogram_rate;

@@ -43,11 +43,6 @@ pub(super) fn nan_first(a: &f64, b: &f64) -> Ordering {
     a.partial_cmp(b).unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()))
 }
 
-/// Ascending order with NaN after all others.
-pub(super) fn nan_last(a: &f64, b: &f64) -> Ordering {
-    a.partial_cmp(b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

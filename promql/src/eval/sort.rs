@@ -1,15 +1,13 @@
 //! `sort`, `sort_desc` and their `_by_label` relatives.
 
-use std::cmp::Ordering;
-
 use model::Labels;
 
 use super::annotations::Annotation;
 use super::block::{Block, Sink};
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
+use super::go_sort;
 use super::plan::{Sorting, VectorPlan};
-use super::quantile::nan_last;
 use super::row::any_present;
 use super::steps::Steps;
 use crate::ast::Span;
@@ -26,8 +24,10 @@ pub(super) fn stream(
     steps: Steps,
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
-    if steps.count > 1 {
+    if steps.is_range {
         evaluator.annotate(&Annotation::SortInRangeQuery, span);
+    }
+    if steps.count > 1 {
         return evaluator.stream(input, steps, &mut |series, mut row| {
             if sorting.labels.is_none() {
                 row.remove_histograms();
@@ -39,66 +39,57 @@ pub(super) fn stream(
     // Histograms have no place among values.
     let has_place = |row: &usize| sorting.labels.is_some() || block.row(*row).histograms.is_empty();
     let mut order: Vec<usize> = (0..block.len()).filter(has_place).collect();
-    order.sort_by(|&a, &b| compare(&block, sorting, a, b));
+    go_sort::sort_by(&mut order, |&a, &b| is_before(&block, sorting, a, b));
     block.reorder(&order);
     block.stream(sink)
 }
 
-fn compare(block: &Block, sorting: &Sorting<'_>, a: usize, b: usize) -> Ordering {
+fn is_before(block: &Block, sorting: &Sorting<'_>, a: usize, b: usize) -> bool {
     let Some(names) = &sorting.labels else {
         let (a, b) = (block.row(a).values[0], block.row(b).values[0]);
         return by_value(a, b, sorting.descending);
     };
-    let order = by_labels(&block.series(a).labels, &block.series(b).labels, names);
-    if sorting.descending { order.reverse() } else { order }
+    by_labels(&block.series(a).labels, &block.series(b).labels, names, sorting.descending)
 }
 
-/// NaN comes last in either direction.
-fn by_value(a: f64, b: f64, descending: bool) -> Ordering {
-    if descending && !a.is_nan() && !b.is_nan() { nan_last(&b, &a) } else { nan_last(&a, &b) }
+/// NaN comes last in either direction, and after itself.
+fn by_value(a: f64, b: f64, descending: bool) -> bool {
+    b.is_nan() || if descending { b < a } else { b > a }
 }
 
-/// By the values of `names` in turn, then by all labels.
-fn by_labels(a: &Labels, b: &Labels, names: &[&str]) -> Ordering {
+/// By the first of `names` of which the values differ, else by all labels.
+fn by_labels(a: &Labels, b: &Labels, names: &[&str], descending: bool) -> bool {
     for name in names {
         let value_a = a.get(name).unwrap_or_default();
         let value_b = b.get(name).unwrap_or_default();
-        let order = natural(value_a, value_b);
-        if order.is_ne() {
-            return order;
+        if value_a != value_b {
+            return natural(value_a, value_b) != descending;
         }
     }
-    a.cmp(b)
+    if descending { b < a } else { a < b }
 }
 
-/// Compares runs of digits by number and everything else by bytes: `node2` comes before `node10`.
+/// Whether `a` comes before `b` where runs of digits are numbers and everything else is bytes: `node2` comes before `node10`.
 ///
-/// Runs may be of any length; an order in which long ones were text would not be transitive.
-fn natural(a: &str, b: &str) -> Ordering {
+/// As in Prometheus this is not quite an order. Of texts that are equal so far the one that ends comes first, even if both do: `1` and `01`
+/// are before each other. Nothing is before an empty text, nor is that before anything. And runs too long for an integer are text.
+fn natural(a: &str, b: &str) -> bool {
     let (mut rest_a, mut rest_b) = (a, b);
-    loop {
-        match (rest_a.is_empty(), rest_b.is_empty()) {
-            (true, true) => return Ordering::Equal,
-            (true, false) => return Ordering::Less,
-            (false, true) => return Ordering::Greater,
-            (false, false) => {}
-        }
+    while !rest_a.is_empty() && !rest_b.is_empty() {
         let (run_a, after_a) = split_run(rest_a);
         let (run_b, after_b) = split_run(rest_b);
-        let order = match (number(run_a), number(run_b)) {
-            (Some(a), Some(b)) => a.len().cmp(&b.len()).then_with(|| a.cmp(b)),
-            _ => run_a.cmp(run_b),
-        };
-        if order.is_ne() {
-            return order;
+        match (run_a.parse::<i64>(), run_b.parse::<i64>()) {
+            (Ok(a), Ok(b)) if a != b => return a < b,
+            (Ok(_), Ok(_)) => {}
+            _ if run_a != run_b => return run_a < run_b,
+            _ => {}
+        }
+        if after_a.is_empty() {
+            return true;
         }
         (rest_a, rest_b) = (after_a, after_b);
     }
-}
-
-/// The digits of a run without leading zeros; `None` if it is not of digits.
-fn number(run: &str) -> Option<&str> {
-    run.starts_with(|c: char| c.is_ascii_digit()).then(|| run.trim_start_matches('0'))
+    false
 }
 
 /// Splits off the first run of digits, or of anything else.
@@ -114,31 +105,72 @@ mod tests {
 
     #[test]
     fn numbers_within_text_count_as_numbers() {
-        for (a, b, expected) in [
-            ("node2", "node10", Ordering::Less),
-            ("node10", "node10", Ordering::Equal),
-            ("10", "9", Ordering::Greater),
-            ("a", "b", Ordering::Less),
-            ("a1b2", "a1b10", Ordering::Less),
-            ("a", "a1", Ordering::Less),
-            ("", "a", Ordering::Less),
-            ("1a", "a", Ordering::Less),
-            ("9", "99999999999999999999", Ordering::Less),
-            ("99999999999999999999", "100000000000000000000", Ordering::Less),
-            ("007", "8", Ordering::Less),
-            ("01", "1", Ordering::Equal),
+        for (a, b, forth, back) in [
+            ("node2", "node10", true, false),
+            ("10", "9", false, true),
+            ("a", "b", true, false),
+            ("a1b2", "a1b10", true, false),
+            ("a", "a1", true, false),
+            ("", "a", false, false),
+            ("1a", "a", true, false),
+            ("9", "99999999999999999999", true, false),
+            ("99999999999999999999", "100000000000000000000", false, true),
+            ("007", "8", true, false),
+            ("01", "1", true, true),
         ] {
-            assert_eq!(natural(a, b), expected, "{a:?} and {b:?}");
-            assert_eq!(natural(b, a), expected.reverse(), "{b:?} and {a:?}");
+            assert_eq!((natural(a, b), natural(b, a)), (forth, back), "{a:?} and {b:?}");
         }
     }
 
+    /// The sequences are what Prometheus answers.
     #[test]
-    fn nan_comes_last() {
-        let mut values = [f64::NAN, 1.0, f64::INFINITY, -1.0];
-        values.sort_by(|a, b| by_value(*a, *b, false));
-        assert_eq!(values[..3], [-1.0, 1.0, f64::INFINITY]);
-        values.sort_by(|a, b| by_value(*a, *b, true));
-        assert_eq!(values[..3], [f64::INFINITY, 1.0, -1.0]);
+    fn labels_are_sorted_as_in_prometheus() {
+        let words = [
+            "",
+            "01",
+            "1",
+            "a",
+            "a1",
+            "a01",
+            "a10",
+            "x",
+            "007",
+            "7",
+            "a1b",
+            "a1c",
+            "99999999999999999999",
+            "100000000000000000000",
+            "a2b10",
+            "a2b9",
+        ];
+        let labels: Vec<Labels> = (0..)
+            .zip(words)
+            .map(|(i, word)| {
+                Labels::from_pairs([("i", format!("{i:02}").as_str()), ("l", word)]).unwrap()
+            })
+            .collect();
+        let sorted = |count: usize, descending| {
+            let mut order: Vec<usize> = (0..count).collect();
+            go_sort::sort_by(&mut order, |a, b| {
+                by_labels(&labels[*a], &labels[*b], &["l"], descending)
+            });
+            order
+        };
+        assert_eq!(sorted(16, false), [2, 1, 8, 13, 9, 12, 4, 5, 10, 11, 6, 7, 0, 3, 15, 14]);
+        assert_eq!(sorted(16, true), [0, 7, 6, 14, 15, 11, 10, 4, 5, 3, 12, 9, 13, 8, 2, 1]);
+        assert_eq!(sorted(10, false), [0, 2, 1, 9, 8, 3, 5, 4, 6, 7]);
+        assert_eq!(sorted(10, true), [7, 6, 4, 5, 3, 8, 9, 1, 2, 0]);
+    }
+
+    #[test]
+    fn nan_comes_last_and_of_several_the_last_first() {
+        let values = [f64::NAN, 1.0, f64::NAN, f64::INFINITY, -1.0];
+        let sorted = |descending| {
+            let mut order = [0, 1, 2, 3, 4];
+            go_sort::sort_by(&mut order, |a, b| by_value(values[*a], values[*b], descending));
+            order
+        };
+        assert_eq!(sorted(false), [4, 1, 3, 2, 0]);
+        assert_eq!(sorted(true), [3, 1, 4, 2, 0]);
     }
 }

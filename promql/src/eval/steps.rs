@@ -11,6 +11,8 @@ pub(super) struct Steps {
     pub(super) interval: i64,
     /// Number of times.
     pub(super) count: usize,
+    /// They are those of a range that ends after it starts, if perhaps before a second step.
+    pub(super) is_range: bool,
 }
 
 impl Steps {
@@ -23,17 +25,17 @@ impl Steps {
                 usize::try_from(span.unwrap_or(i64::MAX) / interval).unwrap_or(usize::MAX - 1) + 1
             }
         };
-        Self { start, interval, count }
+        Self { start, interval, count, is_range: end > start }
     }
 
     /// One time.
     pub(super) const fn single(at: Timestamp) -> Self {
-        Self { start: at, interval: 1, count: 1 }
+        Self { start: at, interval: 1, count: 1, is_range: false }
     }
 
     /// Only the first time.
     pub(super) fn first(self) -> Self {
-        Self { count: self.count.min(1), ..self }
+        Self { count: self.count.min(1), is_range: false, ..self }
     }
 
     /// The `step`-th time; `step` is below `count`.
@@ -69,6 +71,13 @@ mod tests {
             let steps = Steps::new(start, end, interval);
             assert_eq!(steps.iter().collect::<Vec<_>>(), expected, "{start}..{end} by {interval}");
         }
+    }
+
+    #[test]
+    fn a_range_of_one_step_is_a_range() {
+        let steps = Steps::new(500, 550, 77);
+        assert!(steps.count == 1 && steps.is_range && !steps.first().is_range);
+        assert!(!Steps::new(500, 500, 77).is_range && !Steps::single(500).is_range);
     }
 
     #[test]

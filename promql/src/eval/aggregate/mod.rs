@@ -257,11 +257,26 @@ fn parameter(
     }
 }
 
-/// Least and largest value of a parameter, and whether any is NaN.
+/// Least and largest value of a parameter, and whether any is NaN. Like Go's `math.Min` and `math.Max`: NaN stays, but infinities beat it.
 fn extremes(row: &ScalarRow, steps: Steps) -> (f64, f64, bool) {
-    let values = (0..steps.count).map(|step| row.at(step));
-    values.fold((f64::INFINITY, f64::NEG_INFINITY, false), |(min, max, nan), v| {
-        (min.min(v), max.max(v), nan || v.is_nan())
+    if let ScalarRow::Constant(v) = row {
+        return (*v, *v, v.is_nan());
+    }
+    extremes_of((0..steps.count).map(|step| row.at(step)))
+}
+
+fn extremes_of(values: impl Iterator<Item = f64>) -> (f64, f64, bool) {
+    let go_max = |a: f64, b: f64| {
+        if a == f64::INFINITY || b == f64::INFINITY {
+            f64::INFINITY
+        } else if a.is_nan() || b.is_nan() {
+            f64::NAN
+        } else {
+            a.max(b)
+        }
+    };
+    values.fold((f64::MAX, f64::MIN, false), |(min, max, nan), v| {
+        (-go_max(-min, -v), go_max(max, v), nan || v.is_nan())
     })
 }
 
@@ -272,18 +287,6 @@ fn stream_quantile(
     sink: &mut Sink<'_>,
 ) -> Result<(), QueryFailure> {
     let q = parameter(evaluator, aggregation, steps)?;
-    let (min, max, nan) = extremes(&q, steps);
-    let remark =
-        |q| evaluator.annotate(&Annotation::InvalidQuantile(q), aggregation.parameter_span);
-    if nan {
-        remark(f64::NAN);
-    }
-    if max > 1.0 {
-        remark(max);
-    }
-    if min < 0.0 {
-        remark(min);
-    }
     let mut cells: Cells<Option<Vec<f64>>> = Cells::new(evaluator, steps)?;
     let mut held = evaluator.context.budget.charge(0)?;
     let before = evaluator.samples.held();
@@ -300,6 +303,19 @@ fn stream_quantile(
         }
         Ok(())
     })?;
+    // Of equal remarks the last one counts, so these follow those about the input.
+    let (min, max, nan) = extremes(&q, steps);
+    let remark =
+        |q| evaluator.annotate(&Annotation::InvalidQuantile(q), aggregation.parameter_span);
+    if nan {
+        remark(f64::NAN);
+    }
+    if max > 1.0 {
+        remark(max);
+    }
+    if min < 0.0 {
+        remark(min);
+    }
     evaluator.samples.release_to(before, 0);
     hand_on(evaluator, cells, steps, sink, |values, step| {
         quantile(q.at(step), values.get_or_insert_default())
@@ -332,6 +348,16 @@ mod tests {
         let mut max = 1.0;
         keep_max(&mut max, f64::NAN);
         assert_eq!(max, 1.0);
+    }
+
+    #[test]
+    fn nan_hides_other_extremes_of_a_parameter() {
+        let of = |values: &[f64]| extremes_of(values.iter().copied());
+        let (min, max, nan) = of(&[2.0, f64::NAN, 3.0]);
+        assert!(min.is_nan() && max.is_nan() && nan);
+        let (min, max, _) = of(&[f64::NAN, f64::INFINITY]);
+        assert!(min.is_nan() && max == f64::INFINITY);
+        assert_eq!(of(&[2.0, -1.0]), (-1.0, 2.0, false));
     }
 
     #[test]

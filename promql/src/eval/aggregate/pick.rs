@@ -16,6 +16,7 @@ use crate::eval::annotations::Annotation;
 use crate::eval::block::{Block, Series, Sink, is_present};
 use crate::eval::evaluator::Evaluator;
 use crate::eval::failure::{ExecutionError, QueryFailure};
+use crate::eval::go_sort;
 use crate::eval::plan::Aggregation;
 use crate::eval::row::{Histograms, Row};
 use crate::eval::scalar::ScalarRow;
@@ -24,9 +25,6 @@ use crate::eval::steps::Steps;
 /// Bounds within which a float is a 64-bit integer.
 const INTEGER_MIN: f64 = -9_223_372_036_854_775_808.0;
 const INTEGER_MAX: f64 = 9_223_372_036_854_775_808.0;
-
-/// Up to this many elements Go sorts by insertion.
-const INSERTION_SORT_MAX: usize = 12;
 
 /// Hands on those samples of the input that are chosen.
 ///
@@ -306,23 +304,9 @@ fn sink_root(heap: &mut [Candidate], less: Order) {
     }
 }
 
-/// Sorts the worst to the end. Equal values stay as the heap has them, and of several NaN the order is reversed:
-/// what insertion does with an order in which NaN is below itself.
+/// Sorts the worst to the end. The order of equal values and of NaN, which is below itself, is what Go makes of it.
 fn sort_best_first(heap: &mut [Candidate], less: Order) {
-    if heap.len() > INSERTION_SORT_MAX {
-        return heap.sort_by(|a, b| match (a.value.is_nan(), b.value.is_nan()) {
-            (false, false) if less(b.value, a.value) => std::cmp::Ordering::Less,
-            (false, false) if less(a.value, b.value) => std::cmp::Ordering::Greater,
-            (a_is_nan, b_is_nan) => a_is_nan.cmp(&b_is_nan),
-        });
-    }
-    for end in 1..heap.len() {
-        let mut at = end;
-        while at > 0 && less(heap[at - 1].value, heap[at].value) {
-            heap.swap(at - 1, at);
-            at -= 1;
-        }
-    }
+    go_sort::sort_by(heap, |a, b| less(b.value, a.value));
 }
 
 /// Where the hash of a series lies between 0 and 1.
@@ -406,6 +390,25 @@ mod tests {
         let chosen: Vec<f64> = best(&values, 20, is_less).iter().map(|i| values[*i]).collect();
         let expected: Vec<f64> = (20..40).rev().map(f64::from).collect();
         assert_eq!(chosen, expected);
+    }
+
+    #[test]
+    fn ties_among_many_are_as_in_prometheus() {
+        let squares: Vec<f64> = (0..60).map(|i| f64::from(i * i % 7)).collect();
+        assert_eq!(
+            best(&squares, 200, is_less),
+            [
+                30, 58, 2, 54, 26, 12, 51, 5, 23, 47, 44, 9, 40, 19, 37, 16, 33, 45, 3, 39, 59, 11,
+                46, 24, 10, 52, 53, 4, 18, 25, 38, 31, 32, 17, 27, 50, 36, 13, 8, 41, 29, 48, 6,
+                55, 20, 57, 22, 34, 1, 15, 43, 42, 49, 21, 35, 14, 28, 0, 7, 56
+            ]
+        );
+        let thirds: Vec<f64> =
+            (0..20).map(|i| if i % 3 == 0 { NAN } else { f64::from(i % 4) }).collect();
+        assert_eq!(
+            best(&thirds, 200, is_more),
+            [4, 8, 16, 5, 17, 1, 13, 10, 2, 14, 19, 7, 11, 15, 9, 12, 0, 3, 18, 6]
+        );
     }
 
     #[test]
