@@ -218,7 +218,7 @@ fn durations_have_operators() {
         let Expr::Matrix(matrix) = parsed(&format!("a[{brackets}]")) else { panic!("a range") };
         assert_eq!(duration_shape(&matrix.range), expected, "{brackets}");
     }
-    check_prints("a[step():1m]", "a[step():1m]");
+    check_prints("a[step()+1:1m]", "a[step() + 1:1m]");
     check_prints("a[5m+1m:((2s))]", "a[5m + 1m:(2s)]");
 }
 
