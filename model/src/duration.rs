@@ -122,12 +122,13 @@ mod tests {
     #[test]
     fn formatting_prefers_round_units() {
         for text in [
-            "0s", "15s", "1m", "1h30m", "15d", "2w", "1y", "1d1h", "1ms", "1m1s1ms", "1d12h", "100d1h",
-            "366d", "12d", "1d5ms",
+            "0s", "15s", "1m", "1h30m", "15d", "2w", "1y", "1d1h", "1ms", "1m1s1ms", "1d12h",
+            "100d1h", "366d", "12d", "1d5ms",
         ] {
             assert_eq!(format_duration(parse_duration(text).unwrap()), text);
         }
-        for (text, printed) in [("25h", "1d1h"), ("41h5m", "1d17h5m"), ("7d", "1w"), ("1w1ms", "7d1ms")]
+        for (text, printed) in
+            [("25h", "1d1h"), ("41h5m", "1d17h5m"), ("7d", "1w"), ("1w1ms", "7d1ms")]
         {
             assert_eq!(format_duration(parse_duration(text).unwrap()), printed);
         }

@@ -98,7 +98,9 @@ fn operands(expr: &DurationExpr) -> Span {
 fn milliseconds(expr: &DurationExpr, seconds: f64) -> i64 {
     match expr.kind {
         // By way of whole nanoseconds, as 1.001 s times 1000 is a little less than 1001.
-        DurationKind::Seconds(_) | DurationKind::Number(_) => ((seconds * 1e9).round() / 1e6) as i64,
+        DurationKind::Seconds(_) | DurationKind::Number(_) => {
+            ((seconds * 1e9).round() / 1e6) as i64
+        }
         // What is computed is cut off as it comes, in Prometheus as here: 1.001 + 0 is a second.
         _ => (seconds * 1000.0) as i64,
     }
