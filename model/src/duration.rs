@@ -68,7 +68,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
 
 /// Formats whole milliseconds so that [`parse_duration`] gives them back.
 ///
-/// Years, weeks and days are used only when nothing remains, as Prometheus's `model.Duration` does.
+/// Years and weeks are used only when nothing remains, as Prometheus's `model.Duration` does.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
     use std::fmt::Write;
@@ -78,7 +78,7 @@ pub fn format_duration(duration: Duration) -> String {
     }
     let mut text = String::new();
     for (unit, unit_ms) in UNITS {
-        let exact_only = matches!(unit, "y" | "w" | "d");
+        let exact_only = matches!(unit, "y" | "w");
         if ms < unit_ms || (exact_only && ms % unit_ms != 0) {
             continue;
         }
@@ -121,8 +121,16 @@ mod tests {
 
     #[test]
     fn formatting_prefers_round_units() {
-        for text in ["0s", "15s", "1m", "1h30m", "15d", "2w", "1y", "25h", "1ms", "1m1s1ms"] {
+        for text in [
+            "0s", "15s", "1m", "1h30m", "15d", "2w", "1y", "1d1h", "1ms", "1m1s1ms", "1d12h",
+            "100d1h", "366d", "12d", "1d5ms",
+        ] {
             assert_eq!(format_duration(parse_duration(text).unwrap()), text);
+        }
+        for (text, printed) in
+            [("25h", "1d1h"), ("41h5m", "1d17h5m"), ("7d", "1w"), ("1w1ms", "7d1ms")]
+        {
+            assert_eq!(format_duration(parse_duration(text).unwrap()), printed);
         }
     }
 }

@@ -34,7 +34,13 @@ pub(super) fn offset(input: Tokens<'_>) -> Parsed<'_, DurationExpr> {
     if let Some(sign) = Sign::of(first) {
         let unsigned = input.advance();
         if Sign::of(unsigned.next()).is_none() {
-            let (rest, operand) = Durations.operand(unsigned)?;
+            let is_literal = matches!(unsigned.kind(), TokenKind::Number | TokenKind::Duration);
+            let (rest, operand) = if is_literal {
+                // Out of range, only the sign is pointed at.
+                literal_operand(unsigned, sign.span)?
+            } else {
+                Durations.operand(unsigned)?
+            };
             let signed = Durations.sign(&rest, sign, operand)?;
             return Ok((rest, as_seconds(*signed.root)));
         }
@@ -83,7 +89,7 @@ impl Grammar for Durations {
 
     fn operand<'q>(&self, input: Tokens<'q>) -> Parsed<'q, Tree<DurationExpr>> {
         match input.kind() {
-            TokenKind::Number | TokenKind::Duration => literal_operand(input),
+            TokenKind::Number | TokenKind::Duration => literal_operand(input, input.next().span),
             TokenKind::LeftParen => parenthesised(self, input),
             TokenKind::Special(Special::Step) => nullary(DurationKind::Step, input),
             TokenKind::Special(Special::Range) => nullary(DurationKind::Range, input),
@@ -164,7 +170,8 @@ impl Grammar for Durations {
     }
 }
 
-fn literal_operand(input: Tokens<'_>) -> Parsed<'_, Tree<DurationExpr>> {
+/// A number or duration; `range_span` is what is named where it is too long.
+fn literal_operand(input: Tokens<'_>, range_span: Span) -> Parsed<'_, Tree<DurationExpr>> {
     let next = input.next();
     let span = next.span;
     let refuse = |kind| input.refuse(span, kind);
@@ -174,7 +181,7 @@ fn literal_operand(input: Tokens<'_>) -> Parsed<'_, Tree<DurationExpr>> {
         number::number(input.text(next)).map_err(refuse)?
     };
     if seconds.abs() > SECONDS_MAX {
-        return Err(refuse(ParseErrorKind::DurationOutOfRange));
+        return Err(input.refuse(range_span, ParseErrorKind::DurationOutOfRange));
     }
     let kind = if next.kind == TokenKind::Duration {
         DurationKind::Seconds(seconds)

@@ -287,8 +287,6 @@ impl<'q> Lexer<'q> {
         let word = leading(self.rest(), |c| c.is_ascii_alphabetic() || c == '_');
         let kind = duration_keyword(word.to_ascii_lowercase().as_bytes())?;
         self.at += word.len();
-        // Prometheus wants a digit before the colon, and so has no `[step():1m]`, which means something.
-        self.duration_seen = true;
         Some(kind)
     }
 

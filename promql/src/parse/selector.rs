@@ -241,8 +241,10 @@ fn fixed_time(input: Tokens<'_>) -> Parsed<'_, FixedTime> {
 fn timestamp(seconds: f64) -> Result<Timestamp, ParseErrorKind> {
     const SECONDS_MAX: f64 = Timestamp::MAX as f64;
     if seconds.abs() < SECONDS_MAX {
-        // Past the range of milliseconds, the cast gives the nearest there is.
-        return Ok((seconds * 1000.0).round() as Timestamp);
+        let ms = (seconds * 1000.0).round();
+        // What does not fit is the least there is, whatever its sign: Prometheus leaves it to the
+        // conversion of amd64.
+        return Ok(if ms < SECONDS_MAX { ms as Timestamp } else { Timestamp::MIN });
     }
     let text = if seconds.is_infinite() {
         String::from(if seconds > 0.0 { "+Inf" } else { "-Inf" })

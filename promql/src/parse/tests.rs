@@ -187,6 +187,8 @@ fn selectors_take_modifiers() {
         ("a[5m] offset 1m @ 10", "a[5m] @ 10.000 offset 1m"),
         ("a @ 5m", "a @ 300.000"),
         ("a @ -1.5", "a @ -1.500"),
+        ("a @ 1e16", "a @ -9223372036854776.000"),
+        ("a @ -1e16", "a @ -9223372036854776.000"),
         ("a @ start() offset 1m", "a @ start() offset 1m"),
         ("a[5]", "a[5s]"),
         ("a[4.18]", "a[4s180ms]"),
@@ -218,7 +220,7 @@ fn durations_have_operators() {
         let Expr::Matrix(matrix) = parsed(&format!("a[{brackets}]")) else { panic!("a range") };
         assert_eq!(duration_shape(&matrix.range), expected, "{brackets}");
     }
-    check_prints("a[step():1m]", "a[step():1m]");
+    check_prints("a[step()+1:1m]", "a[step() + 1:1m]");
     check_prints("a[5m+1m:((2s))]", "a[5m + 1m:(2s)]");
 }
 
@@ -288,6 +290,10 @@ fn faults_of_characters_are_named() {
         ("a[5m", "1:5: parse error: unclosed left bracket"),
         ("a[", "1:3: parse error: unexpected end of input in duration expression"),
         ("a[:5m]", "1:4: parse error: unexpected colon before duration in duration expression"),
+        (
+            "a[step():1m]",
+            "1:10: parse error: unexpected colon before duration in duration expression",
+        ),
         ("a[5m:5m:]", "1:8: parse error: unexpected colon ':'"),
         ("a[5m b]", "1:6: parse error: unexpected character: 'b', expected ':'"),
         ("a[b]", "1:3: parse error: unexpected character in duration expression: 'b'"),
@@ -399,6 +405,9 @@ fn misplaced_modifiers_are_named() {
         ("a[5m1h]", r#"1:3: parse error: not a valid duration string: "5m1h""#),
         ("a[300y]", "1:3: parse error: duration out of range"),
         ("a offset 1e10", "1:10: parse error: duration out of range"),
+        ("a offset -1e10", "1:10: parse error: duration out of range"),
+        ("a offset - 1e10 + b", "1:10: parse error: duration out of range"),
+        ("a offset -300y", "1:11: parse error: duration out of range"),
         ("a[5m/0]", "1:5: parse error: division by zero"),
         ("a[5m%0s]", "1:5: parse error: modulo by zero"),
         (

@@ -182,13 +182,15 @@ fn parse_positive_duration(text: &str) -> Result<Duration, String> {
     let Ok(seconds) = text.parse::<f64>() else {
         return parse_duration(text).map_err(|_| invalid());
     };
-    if seconds.is_nan() {
+    // Go's numbers have no sign before NaN.
+    if seconds.is_nan() && text.starts_with(['+', '-']) {
         return Err(invalid());
     }
     // Go counts nanoseconds in 63 bits.
     if seconds.abs() * 1e9 > 2f64.powi(63) {
         return Err(format!("{}. It overflows int64", invalid()));
     }
+    // NaN becomes a negative duration there, which is zero here.
     Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
@@ -233,7 +235,8 @@ mod tests {
             ("-1", Ok(0)),
             ("x", Err(r#"cannot parse "x" to a valid duration"#)),
             ("", Err(r#"cannot parse "" to a valid duration"#)),
-            ("NaN", Err(r#"cannot parse "NaN" to a valid duration"#)),
+            ("NaN", Ok(0)),
+            ("-NaN", Err(r#"cannot parse "-NaN" to a valid duration"#)),
             ("1e99", Err(r#"cannot parse "1e99" to a valid duration. It overflows int64"#)),
         ] {
             let parsed = parse_positive_duration(text).map(|d| d.as_millis());

@@ -60,18 +60,24 @@ pub(super) async fn range(
 
 /// The step in whole milliseconds, if it makes a reasonable number of points.
 fn step(step: Duration, start: Timestamp, end: Timestamp) -> Result<Duration, ApiError> {
-    let ms = i128::try_from(step.as_millis()).unwrap_or(i128::MAX);
-    if ms == 0 {
+    let too_short = || {
         let why = "zero or negative query resolution step widths are not accepted. Try a positive integer";
-        return Err(ApiError::parameter("step", why));
+        Err(ApiError::parameter("step", why))
+    };
+    if step.is_zero() {
+        return too_short();
     }
-    if (i128::from(end) - i128::from(start)) / ms > POINTS_MAX {
+    let range_ns = (i128::from(end) - i128::from(start)) * 1_000_000;
+    let step_ns = i128::try_from(step.as_nanos()).unwrap_or(i128::MAX);
+    if range_ns / step_ns > POINTS_MAX {
         return Err(ApiError::bad_data(
             "exceeded maximum resolution of 11,000 points per timeseries. \
              Try decreasing the query resolution (?step=XX)",
         ));
     }
-    Ok(Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)))
+    // A part of a millisecond may make few enough points, but the engine counts in whole ones.
+    let ms = u64::try_from(step.as_millis()).unwrap_or(u64::MAX);
+    if ms == 0 { too_short() } else { Ok(Duration::from_millis(ms)) }
 }
 
 /// What both kinds of query take.
@@ -161,5 +167,9 @@ mod tests {
         );
         assert!(check(1, i64::MIN, i64::MAX).unwrap_err().starts_with("exceeded"));
         assert!(check(0, 0, 0).unwrap_err().contains("zero or negative"));
+        let check = |ns, end| step(Duration::from_nanos(ns), 0, end).unwrap_err().message;
+        assert!(check(400_000, 3_600_000).starts_with("exceeded maximum resolution"));
+        assert!(check(1, 1).starts_with("exceeded maximum resolution"));
+        assert!(check(400_000, 0).contains("zero or negative"));
     }
 }

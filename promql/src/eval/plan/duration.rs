@@ -21,23 +21,23 @@ impl DurationContext {
     pub(super) fn positive(self, expr: &DurationExpr) -> Result<i64, InvalidQuery> {
         let seconds = self.seconds(expr)?;
         if seconds <= 0.0 {
-            return fail(expr.span, "duration must be greater than 0");
+            return fail(expr, "duration must be greater than 0");
         }
-        Ok(milliseconds(seconds))
+        Ok(milliseconds(expr, seconds))
     }
 
     /// A duration of either sign, in milliseconds.
     pub(super) fn signed(self, expr: &DurationExpr) -> Result<i64, InvalidQuery> {
-        self.seconds(expr).map(milliseconds)
+        self.seconds(expr).map(|seconds| milliseconds(expr, seconds))
     }
 
     fn seconds(self, expr: &DurationExpr) -> Result<f64, InvalidQuery> {
         let seconds = self.evaluate(expr)?;
         if !seconds.is_finite() {
-            return fail(expr.span, "duration is NaN or infinite");
+            return fail(expr, "duration is NaN or infinite");
         }
         if seconds.abs() > SECONDS_MAX {
-            return fail(expr.span, "duration is out of range");
+            return fail(expr, "duration is out of range");
         }
         Ok(seconds)
     }
@@ -54,8 +54,8 @@ impl DurationContext {
             DurationKind::Binary { op, left, right } => {
                 let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
                 match op {
-                    BinaryOp::Div if right == 0.0 => return fail(expr.span, "division by zero"),
-                    BinaryOp::Mod if right == 0.0 => return fail(expr.span, "modulo by zero"),
+                    BinaryOp::Div if right == 0.0 => return fail(expr, "division by zero"),
+                    BinaryOp::Mod if right == 0.0 => return fail(expr, "modulo by zero"),
                     op => crate::eval::arithmetic::scalars(*op, left, right),
                 }
             }
@@ -63,17 +63,47 @@ impl DurationContext {
     }
 }
 
-fn fail<T>(span: Span, reason: &'static str) -> Result<T, InvalidQuery> {
-    Err(InvalidQuery::Duration { span, reason })
+fn fail<T>(expr: &DurationExpr, reason: &'static str) -> Result<T, InvalidQuery> {
+    Err(InvalidQuery::Duration { span: operands(expr), reason })
+}
+
+/// From the first to the last of a duration's operands: Prometheus's errors leave out parentheses and the
+/// names of functions that take operands.
+fn operands(expr: &DurationExpr) -> Span {
+    match &expr.kind {
+        DurationKind::Seconds(_)
+        | DurationKind::Number(_)
+        | DurationKind::Step
+        | DurationKind::Range => expr.span,
+        DurationKind::Negate(inner) => Span { start: expr.span.start, end: operands(inner).end },
+        DurationKind::Paren(inner) => match inner.kind {
+            // A literal in parentheses is an operation without a left operand, which starts where it does.
+            DurationKind::Seconds(_) | DurationKind::Number(_) => {
+                Span { start: expr.span.start, end: inner.span.end }
+            }
+            _ => operands(inner),
+        },
+        DurationKind::Min(left, right)
+        | DurationKind::Max(left, right)
+        | DurationKind::Binary { left, right, .. } => {
+            Span { start: operands(left).start, end: operands(right).end }
+        }
+    }
 }
 
 #[expect(
     clippy::cast_possible_truncation,
     reason = "checked to be in range; fractions are cut off"
 )]
-fn milliseconds(seconds: f64) -> i64 {
-    // By way of whole nanoseconds, as 1.001 s times 1000 is a little less than 1001.
-    ((seconds * 1e9).round() / 1e6) as i64
+fn milliseconds(expr: &DurationExpr, seconds: f64) -> i64 {
+    match expr.kind {
+        // By way of whole nanoseconds, as 1.001 s times 1000 is a little less than 1001.
+        DurationKind::Seconds(_) | DurationKind::Number(_) => {
+            ((seconds * 1e9).round() / 1e6) as i64
+        }
+        // What is computed is cut off as it comes, in Prometheus as here: 1.001 + 0 is a second.
+        _ => (seconds * 1000.0) as i64,
+    }
 }
 
 #[cfg(test)]
@@ -117,5 +147,51 @@ mod tests {
             op(BinaryOp::Pow, seconds(10.0), seconds(12.0)),
             Err("2:9: duration is out of range"),
         );
+    }
+
+    /// What becomes of the offset of a selector, at steps of 15 s over an hour.
+    fn offset(query: &str) -> Result<i64, String> {
+        let context = DurationContext { step: 15.0, range: 3600.0 };
+        let parsed = crate::parse::parse(query, &crate::parse::ParseOptions::all()).unwrap();
+        match parsed {
+            crate::ast::Expr::Vector(e) => context.signed(e.time.offset.as_ref().unwrap()),
+            crate::ast::Expr::Matrix(e) => context.positive(&e.range),
+            other => panic!("{other:?}"),
+        }
+        .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn only_literals_are_rounded() {
+        for (query, ms) in [
+            ("a offset 1.001", 1001),
+            ("a offset -1.001", -1001),
+            ("a offset (1.001+0)", 1000),
+            ("a offset (1.005+0)", 1004),
+            ("a[1.001+0]", 1000),
+            ("a[1001ms]", 1001),
+        ] {
+            assert_eq!(offset(query), Ok(ms), "{query}");
+        }
+    }
+
+    #[test]
+    fn errors_tell_from_the_first_operand_to_the_last() {
+        for (query, place) in [
+            ("foo[(5m-10m)]", "5:11"),
+            ("foo[-(5m)]", "4:8"),
+            ("foo[5m-(10m)]", "4:11"),
+            ("foo[min_of(5m,-1m)]", "11:17"),
+            ("foo[max_of(1m,2m)-5m]", "11:20"),
+            ("foo[-max_of(1m,2m)]", "4:17"),
+            ("foo[(5m-5m)*2]", "5:13"),
+            ("foo[5m/(1-1)]", "4:11"),
+            ("foo offset (5m/(1-1))", "12:19"),
+            ("foo offset -(2^400)", "11:18"),
+            ("foo offset (2^400)", "12:17"),
+        ] {
+            let error = offset(query).unwrap_err();
+            assert!(error.starts_with(&format!("{place}: ")), "{query}: {error}");
+        }
     }
 }
