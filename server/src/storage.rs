@@ -137,7 +137,7 @@ mod tests {
             names.iter().map(|name| (format!("storage.tsdb.{name}"), String::new())).collect()
         };
         for (retention, bytes, given, expected) in [
-            (15 * DAY, 0, None, ["15d", "0B", "36h"]),
+            (15 * DAY, 0, None, ["15d", "0B", "1d12h"]),
             (Duration::ZERO, 1 << 30, None, ["0s", "1GiB", "31d"]),
             (3650 * DAY, 0, None, ["10y", "0B", "31d"]),
             (15 * DAY, 0, Some(Duration::from_secs(7200)), ["15d", "0B", "2h"]),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use futures_util::stream;
-use model::{Columns, FloatFormat, Labels, Timestamp, write_float};
+use model::{Columns, FloatFormat, Labels, write_float};
 use promql::explain::Explained;
 use promql::value::{MatrixSeries, QueryResult, QueryStats, Value};
 use serde::Serialize;
@@ -18,6 +18,7 @@ use super::json::{
     self, write_annotations, write_each, write_histogram_sample, write_json, write_labels,
     write_sample, write_string, write_timestamp,
 };
+use super::time_texts::TimeTexts;
 
 /// About how long a piece is. It should stay in a processor's cache until it is sent.
 const PIECE_BYTES: usize = 64 << 10;
@@ -75,7 +76,12 @@ enum Next {
 impl Answer {
     /// Nothing of it is written yet.
     pub(crate) fn new(result: QueryResult, extras: Extras) -> Self {
-        Self { result, extras, times: TimeTexts::new(), next: Next::Start }
+        let steps = match &result.value {
+            Value::Matrix(series) => series.iter().map(|series| series.samples.len()).max(),
+            _ => Some(1),
+        };
+        let times = TimeTexts::for_steps(steps.unwrap_or(0));
+        Self { result, extras, times, next: Next::Start }
     }
 
     /// Nothing is left to be written.
@@ -311,60 +317,6 @@ impl Begun {
     }
 }
 
-/// The times of points as they are written, `[seconds,"`, by where the bits of the time say. Series of one answer have the same times, and digits cost
-/// more than the rest of a point.
-#[derive(Debug)]
-struct TimeTexts {
-    slots: Vec<TimeText>,
-}
-
-/// One of [`TimeTexts`].
-#[derive(Clone, Copy, Debug)]
-struct TimeText {
-    t: Timestamp,
-    /// 0 where none was written yet.
-    len: usize,
-    text: [u8; TimeTexts::TEXT_BYTES],
-}
-
-impl TimeTexts {
-    const SLOT_BITS: u32 = 10;
-    /// A bracket, at most sixteen digits with a sign and three decimals, a comma and a quotation mark.
-    const TEXT_BYTES: usize = 32;
-
-    fn new() -> Self {
-        let vacant = TimeText { t: 0, len: 0, text: [0; Self::TEXT_BYTES] };
-        Self { slots: vec![vacant; 1 << Self::SLOT_BITS] }
-    }
-
-    /// Writes `[seconds,"`.
-    #[inline]
-    fn write(&mut self, out: &mut Vec<u8>, t: Timestamp) {
-        // Steps are even, so their low bits are alike: the product spreads them.
-        let spread = t.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let at = usize::try_from(spread >> (u64::BITS - Self::SLOT_BITS)).unwrap_or(0);
-        let slot = &mut self.slots[at];
-        if slot.t != t || slot.len == 0 {
-            slot.set(t);
-        }
-        let end = out.len() + slot.len;
-        // A copy of a size that is known takes an instruction or two.
-        out.extend_from_slice(&slot.text);
-        out.truncate(end);
-    }
-}
-
-impl TimeText {
-    fn set(&mut self, t: Timestamp) {
-        let mut text = Vec::with_capacity(TimeTexts::TEXT_BYTES);
-        text.push(b'[');
-        write_timestamp(&mut text, t);
-        text.extend_from_slice(b",\"");
-        (self.t, self.len) = (t, text.len());
-        self.text[..text.len()].copy_from_slice(&text);
-    }
-}
-
 /// Writes statistics. What Prometheus does beforehand and afterwards, finding series and sorting the result, is part of evaluating
 /// here: nothing is left for the times of these.
 fn write_stats(out: &mut Vec<u8>, result: &QueryResult, timings: Timings) {
@@ -500,7 +452,7 @@ mod tests {
 
     #[test]
     fn points_are_written_as_samples_are() {
-        let mut times = TimeTexts::new();
+        let mut times = TimeTexts::for_steps(1000);
         // More times than there are slots, and the same again.
         let all = (-3_000..3_000_i64).map(|i| i * 15_000 + i % 3 * 7);
         let all = all.chain([i64::MIN, i64::MAX, 0, -1, 999, 1_000]);

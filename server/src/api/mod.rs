@@ -12,6 +12,7 @@ mod pretty;
 mod query;
 mod status;
 mod syntax;
+mod time_texts;
 mod tree;
 pub(crate) use status::{PROMETHEUS_VERSION, build_information};
 pub(crate) mod targets;
