@@ -1,14 +1,10 @@
 //! Custom and external metrics by way of the API server, answered from our own Prometheus API.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use model::{Appender, Batch, Clock, Labels, SystemClock};
 use serde_json::{Value, json};
 use tests::harness::{Sextant, wait_for};
-use tsdb::{Db, Options, OsDisk};
 
 use super::fixture::{Fixture, LIMIT};
+use super::series::{Constant, write_series};
 
 const RULES: &str = r#"
 rules:
@@ -26,34 +22,17 @@ externalRules:
 "#;
 
 /// What the last minute had, every 5 s.
-const SERIES: [(&[(&str, &str)], f64); 4] = [
+const SERIES: [Constant<'_>; 4] = [
     (&[("__name__", "http_in_flight"), ("namespace", "team-a"), ("pod", "web-1")], 3.5),
     (&[("__name__", "http_in_flight"), ("namespace", "team-a"), ("pod", "db-1")], 8.0),
     (&[("__name__", "queue_depth"), ("queue", "mail")], 7.0),
     (&[("__name__", "queue_depth"), ("queue", "orders")], 11.0),
 ];
 
-fn write_series(folder: &Path) {
-    let (disk, clock) = (Arc::new(OsDisk), Arc::new(SystemClock));
-    let registry = telemetry::Registry::new();
-    let db = Db::open(&folder.join("data"), disk, clock, Options::default(), &registry).unwrap();
-    let now_ms = SystemClock.now();
-    for step in 0..=12 {
-        let mut batch = Batch::new();
-        for (labels, value) in SERIES {
-            let labels = Labels::from_pairs(labels.iter().copied()).unwrap();
-            batch.push_new(labels, now_ms - 60_000 + step * 5_000, value);
-        }
-        let appended = db.append(&batch).unwrap();
-        assert!(appended.rejected.is_empty(), "{:?}", appended.rejected);
-    }
-    db.close().unwrap();
-}
-
 #[test]
 fn metrics_of_pods_and_of_queues_are_what_prometheus_says() {
     let data = tempfile::tempdir().unwrap();
-    write_series(data.path());
+    write_series(data.path(), &SERIES);
     let prometheus = Sextant::server(data.path(), "scrape_configs: []\n");
     let rules = data.path().join("adapter.yml");
     std::fs::write(&rules, RULES).unwrap();

@@ -19,6 +19,8 @@ mod kubelets;
 #[cfg(test)]
 mod outages;
 #[cfg(test)]
+mod series;
+#[cfg(test)]
 mod top;
 #[cfg(test)]
 mod versions;

@@ -1,39 +1,18 @@
 //! Autoscalers on PromQL: an External metric whose expression stands in a ConfigMap of the namespace.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use model::{Appender, Batch, Clock, Labels, SystemClock};
 use serde_json::{Value, json};
 use tests::harness::kube::{InTree, Kubectl, METRICS_SERVER_TOKEN, Rule};
 use tests::harness::{Sextant, wait_for};
-use tsdb::{Db, Options, OsDisk};
 
 use super::fixture::{AUTOSCALER, DEPLOYMENT, LIMIT, Shop, tool, wait_for_evaluations};
+use crate::series::{Constant, write_series};
 
 /// What the minute before the test had, every 5 s: 700 in the shop, far more next door.
-const SERIES: [(&[(&str, &str)], f64); 3] = [
+const SERIES: [Constant<'_>; 3] = [
     (&[("__name__", "in_flight"), ("namespace", "shop"), ("pod", "a")], 300.0),
     (&[("__name__", "in_flight"), ("namespace", "shop"), ("pod", "b")], 400.0),
     (&[("__name__", "in_flight"), ("namespace", "next-door"), ("pod", "c")], 50_000.0),
 ];
-
-fn write_series(folder: &Path) {
-    let (disk, clock) = (Arc::new(OsDisk), Arc::new(SystemClock));
-    let registry = telemetry::Registry::new();
-    let db = Db::open(&folder.join("data"), disk, clock, Options::default(), &registry).unwrap();
-    let now_ms = SystemClock.now();
-    for step in 0..=12 {
-        let mut batch = Batch::new();
-        for (labels, value) in SERIES {
-            let labels = Labels::from_pairs(labels.iter().copied()).unwrap();
-            batch.push_new(labels, now_ms - 60_000 + step * 5_000, value);
-        }
-        let appended = db.append(&batch).unwrap();
-        assert!(appended.rejected.is_empty(), "{:?}", appended.rejected);
-    }
-    db.close().unwrap();
-}
 
 fn expressions(namespace: &str) -> Value {
     json!({
@@ -56,7 +35,7 @@ fn expressions(namespace: &str) -> Value {
 #[test]
 fn an_expression_scales_and_sees_its_own_namespace_only() {
     let data = tempfile::tempdir().unwrap();
-    write_series(data.path());
+    write_series(data.path(), &SERIES);
     let prometheus = Sextant::server(data.path(), "scrape_configs: []\n");
     let external = |name: &str| {
         json!([{ "type": "External", "external": {
