@@ -21,11 +21,11 @@ impl FloatFormat {
         }
     }
 
-    /// From where to where `zmij` lays numbers out as the format does, but for a zero behind the point of whole ones.
-    const fn like_zmij(self) -> std::ops::Range<f64> {
+    /// From where on, up to [`whole_max`](Self::whole_max), `zmij` lays numbers that are not whole out as the format does.
+    const fn like_zmij_from(self) -> f64 {
         match self {
-            Self::General => 1e-4..1e6,
-            Self::Api | Self::Plain => 1e-5..1e16,
+            Self::General => 1e-4,
+            Self::Api | Self::Plain => 1e-5,
         }
     }
 }
@@ -45,20 +45,20 @@ pub fn write_float(out: &mut Vec<u8>, v: f64, format: FloatFormat) {
         return out.push(b'0');
     }
     let v = v.abs();
+    let is_short = v < format.whole_max();
     // Most values are whole, and their digits need no search for the shortest form.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_precision_loss,
-        clippy::cast_sign_loss,
         reason = "positive; what is not below 2⁵³ is not written from the cast"
     )]
-    if v < format.whole_max() && v as u64 as f64 == v {
+    if is_short && v as i64 as f64 == v {
         let mut buffer = itoa::Buffer::new();
-        return write_short(out, buffer.format(v as u64).as_bytes());
+        return write_short(out, buffer.format(v as i64).as_bytes());
     }
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(v);
-    if format.like_zmij().contains(&v) && v.trunc() != v {
+    if is_short && v >= format.like_zmij_from() {
         return write_short(out, text.as_bytes());
     }
     write_laid_out(out, v, text, format);
