@@ -22,8 +22,10 @@ pub mod varint;
 mod xor;
 mod xor2;
 mod xor_batch;
+mod xor_lanes;
+mod xor_mark;
 
-pub use chunk::{ChunkError, Encoding, decode, decode_integer, sample_count};
+pub use chunk::{ChunkError, Encoding, decode, decode_integer, decode_two, sample_count};
 pub use kind::NativeHistogram;
 pub use merge::{MERGED_SAMPLES_MAX, MergeInput, MergedChunk, merge};
 pub use native::{FloatHistogramChunk, HistogramChunk, NativeChunk, Outcome, first_header};
@@ -31,5 +33,6 @@ pub use samples::{ExactSample, ExactValue, Samples};
 pub use xor::{
     HEADER_BYTES, SAMPLE_BYTES_MAX, XorChunk, XorDecoder, XorError, XorState, decode_range, encode,
 };
-pub use xor_batch::{decode_xor, decode_xor_payload};
+pub use xor_batch::{decode_two_xor, decode_xor};
+pub use xor_mark::{XorMark, decode_xor_from};
 pub use xor2::Xor2Chunk;

@@ -1,13 +1,17 @@
 //! XOR chunks decoded in one go, 64 bits at a time.
 //!
-//! [`XorDecoder`](crate::XorDecoder) is the reference, against which a property test holds this one; it reads field by field and takes
-//! 2.0 to 2.7 times as long (`cargo bench -p chunkenc`), which queries of floats would feel.
+//! [`XorDecoder`](crate::XorDecoder) is the reference, against which property tests hold this one; it reads field by field and takes
+//! 2.0 to 2.7 times as long (`cargo bench -p chunkenc`), which queries of floats would feel. Chunks that are not mostly repeats go through
+//! [`xor_lanes`](crate::xor_lanes), which is quicker still.
+
+use std::ops::Range;
 
 use model::{Columns, Sample, TimeRange, Timestamp};
 
 use crate::bits::sign_extend;
 use crate::varint::unzigzag;
 use crate::xor::{HEADER_BYTES, NO_WINDOW, XorError, XorState};
+use crate::xor_lanes::{Lane, Rows, decode_one, decode_two};
 
 /// Samples that are collected before they are appended to the columns.
 const BATCH: usize = 32;
@@ -20,25 +24,138 @@ const WORD_BYTES: usize = 9;
 /// # Errors
 /// [`XorError`]; samples before the damage have been appended.
 pub fn decode_xor(chunk: &[u8], range: TimeRange, into: &mut Columns) -> Result<(), XorError> {
+    let (announced, payload) = header(chunk)?;
+    let Some(dense) = dense_lane((announced, payload)) else {
+        return decode_with_care(Decoder::new(payload), 0..announced, range, into);
+    };
+    let before = into.len();
+    let mut sound = false;
+    into.extend_with(announced.into(), |times, floats| {
+        sound = decode_one(dense.lane, dense.rows((times, floats)));
+        keep_within(range, (times, floats))
+    });
+    if sound {
+        return Ok(());
+    }
+    into.truncate(before);
+    decode_with_care(Decoder::new(payload), 0..announced, range, into)
+}
+
+/// As [`decode_xor`] of one chunk and then of another, and sooner.
+///
+/// # Errors
+/// [`XorError`] and which of the two has it; samples before the damage have been appended.
+pub fn decode_two_xor(
+    chunks: [&[u8]; 2],
+    range: TimeRange,
+    into: &mut Columns,
+) -> Result<(), (usize, XorError)> {
+    let lanes = chunks.map(|chunk| header(chunk).ok().and_then(dense_lane));
+    if let [Some(a), Some(b)] = &lanes {
+        let (before, of_a) = (into.len(), a.samples);
+        let mut sound = false;
+        into.extend_with(of_a + b.samples, |times, floats| {
+            let (a_times, b_times) = times.split_at_mut(of_a);
+            let (a_floats, b_floats) = floats.split_at_mut(of_a);
+            let of_both = (a.rows((a_times, a_floats)), b.rows((b_times, b_floats)));
+            sound = decode_two((a.lane, of_both.0), (b.lane, of_both.1));
+            let kept = keep_within(range, (a_times, a_floats));
+            let more = keep_within(range, (b_times, b_floats));
+            if kept < of_a {
+                times.copy_within(of_a..of_a + more, kept);
+                floats.copy_within(of_a..of_a + more, kept);
+            }
+            kept + more
+        });
+        if sound {
+            return Ok(());
+        }
+        into.truncate(before);
+    }
+    for (which, chunk) in chunks.into_iter().enumerate() {
+        decode_xor(chunk, range, into).map_err(|error| (which, error))?;
+    }
+    Ok(())
+}
+
+/// Number of samples and payload of a chunk.
+pub(crate) fn header(chunk: &[u8]) -> Result<(u16, &[u8]), XorError> {
     let (header, payload) = chunk
         .split_first_chunk::<HEADER_BYTES>()
         .ok_or(XorError::Truncated { decoded: 0, announced: 0 })?;
-    decode_xor_payload(u16::from_be_bytes(*header), payload, range, into)
+    Ok((u16::from_be_bytes(*header), payload))
 }
 
-/// As [`decode_xor`], of `announced` samples of a chunk whose count stands elsewhere.
-///
-/// # Errors
-/// [`XorError`]; samples before the damage have been appended.
-pub fn decode_xor_payload(
-    announced: u16,
-    payload: &[u8],
+/// A chunk that is decoded in a lane, and its first two samples.
+pub(crate) struct Dense<'a> {
+    samples: usize,
+    first: [Sample; 2],
+    pub(crate) lane: Lane<'a>,
+}
+
+impl Dense<'_> {
+    /// Writes down the first two samples; the rows of the others.
+    pub(crate) fn rows<'r>(&self, (times, floats): Rows<'r>) -> Rows<'r> {
+        let (two_times, times) = times.split_at_mut(2);
+        let (two_floats, floats) = floats.split_at_mut(2);
+        for (row, sample) in self.first.iter().enumerate() {
+            (two_times[row], two_floats[row]) = (sample.t, sample.v);
+        }
+        (times, floats)
+    }
+}
+
+/// A lane for a chunk whose samples take a byte or more each. The others are mostly repeats, of which the careful way takes many at once.
+pub(crate) fn dense_lane((announced, payload): (u16, &[u8])) -> Option<Dense<'_>> {
+    let samples = usize::from(announced);
+    if samples < 3 || payload.len() < samples {
+        return None;
+    }
+    let mut decoder = Decoder::new(payload);
+    let mut first = [Sample { t: 0, v: 0.0 }; 2];
+    for (decoded, sample) in (0..).zip(&mut first) {
+        decoder.sample(decoded, announced).ok()?;
+        *sample = Sample { t: decoder.t, v: f64::from_bits(decoder.value) };
+    }
+    let Decoder { bytes, at, t, value, delta, leading, trailing, .. } = decoder;
+    let lane = Lane {
+        bytes,
+        at,
+        first: first[0].t,
+        t,
+        value,
+        delta,
+        significant: 63 - leading - trailing,
+        trailing,
+        trailings: 0,
+        deltas: delta,
+    };
+    Some(Dense { samples, first, lane })
+}
+
+/// Moves the rows within `range` to the front; their number. Times ascend.
+pub(crate) fn keep_within(range: TimeRange, (times, floats): Rows<'_>) -> usize {
+    let is_whole = times.first().is_none_or(|first| *first >= range.min)
+        && times.last().is_none_or(|last| *last <= range.max);
+    if is_whole {
+        return times.len();
+    }
+    let start = times.partition_point(|t| *t < range.min);
+    let end = times.partition_point(|t| *t <= range.max).max(start);
+    times.copy_within(start..end, 0);
+    floats.copy_within(start..end, 0);
+    end - start
+}
+
+/// Decodes the samples with these numbers one by one, repeats in one go, and says where damage is.
+pub(crate) fn decode_with_care(
+    mut decoder: Decoder<'_>,
+    Range { start, end: announced }: Range<u16>,
     range: TimeRange,
     into: &mut Columns,
 ) -> Result<(), XorError> {
     let mut batch = Batch { times: [0; BATCH], floats: [0.0; BATCH], len: 0, range, into };
-    let mut decoder = Decoder::new(payload);
-    for decoded in 0..announced.min(2) {
+    for decoded in start..announced.min(2) {
         decoder.sample(decoded, announced)?;
         if !batch.push(&decoder) {
             return Ok(());
@@ -46,7 +163,7 @@ pub fn decode_xor_payload(
     }
     // A copy of which nothing outside the loop knows stays in registers.
     let mut decoder = Decoder { ..decoder };
-    let mut decoded = 2;
+    let mut decoded = start.max(2);
     while decoded < announced {
         let word = decoder.word();
         let repeats = decoder.repeats(word).min(announced - decoded);
@@ -74,10 +191,7 @@ pub fn decode_xor_payload(
 /// # Errors
 /// [`XorError`]; also if there is more than a part of a byte after the samples, or no sample.
 pub(crate) fn resume(chunk: &[u8]) -> Result<(XorState, Sample), XorError> {
-    let (header, payload) = chunk
-        .split_first_chunk::<HEADER_BYTES>()
-        .ok_or(XorError::Truncated { decoded: 0, announced: 0 })?;
-    let count = u16::from_be_bytes(*header);
+    let (count, payload) = header(chunk)?;
     let mut decoder = Decoder::new(payload);
     for decoded in 0..count {
         decoder.sample(decoded, count)?;
@@ -137,21 +251,21 @@ struct Impossible;
 /// The last sample and what the next is encoded against.
 ///
 /// Zeros are read beyond the end, and the position says afterwards that it was: one check for a sample instead of one for each field.
-struct Decoder<'a> {
-    bytes: &'a [u8],
+pub(crate) struct Decoder<'a> {
+    pub(crate) bytes: &'a [u8],
     /// Position in bits.
-    at: usize,
-    t: Timestamp,
-    value: u64,
-    delta: u64,
-    leading: u32,
-    trailing: u32,
+    pub(crate) at: usize,
+    pub(crate) t: Timestamp,
+    pub(crate) value: u64,
+    pub(crate) delta: u64,
+    pub(crate) leading: u32,
+    pub(crate) trailing: u32,
     /// There was an XOR, so that the two above mean something.
-    windowed: bool,
+    pub(crate) windowed: bool,
 }
 
 impl<'a> Decoder<'a> {
-    const fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0, t: 0, value: 0, delta: 0, leading: 0, trailing: 0, windowed: false }
     }
 
@@ -308,9 +422,9 @@ fn padded(rest: &[u8]) -> [u8; WORD_BYTES] {
     bytes
 }
 
-/// The lower half of `value`, of which the upper is zeros.
+/// The lower half of `value`.
 #[inline]
-const fn low_32(value: u64) -> u32 {
+pub(crate) const fn low_32(value: u64) -> u32 {
     let [a, b, c, d, ..] = value.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
 }
@@ -322,21 +436,21 @@ const fn signed(word: u64, bits: u32) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::xor::{XorChunk, XorDecoder, decode_range};
 
     /// Times, bits of values and error of a decoder.
-    type Decoded = (Vec<i64>, Vec<u64>, Result<(), XorError>);
+    pub(crate) type Decoded<E = XorError> = (Vec<i64>, Vec<u64>, Result<(), E>);
 
-    fn taken_apart(columns: &Columns, result: Result<(), XorError>) -> Decoded {
+    pub(crate) fn taken_apart<E>(columns: &Columns, result: Result<(), E>) -> Decoded<E> {
         let values = columns.floats().iter().map(|v| v.to_bits()).collect();
         (columns.times().to_vec(), values, result)
     }
 
-    fn by_reference(chunk: &[u8], range: TimeRange) -> Decoded {
+    pub(crate) fn by_reference(chunk: &[u8], range: TimeRange) -> Decoded {
         let mut columns = Columns::new();
         let result =
             XorDecoder::new(chunk).and_then(|decoder| decode_range(decoder, range, &mut columns));
@@ -349,13 +463,39 @@ mod tests {
         taken_apart(&columns, result)
     }
 
+    /// Two chunks as they are decoded in turns, and one after the other by the reference.
+    fn check_two(chunks: [&[u8]; 2], range: TimeRange) {
+        let (mut columns, mut expected) = (Columns::new(), Columns::new());
+        for columns in [&mut columns, &mut expected] {
+            columns.push(7, 0.5);
+        }
+        let result = decode_two_xor(chunks, range, &mut columns);
+        let reference = chunks.into_iter().enumerate().try_for_each(|(which, chunk)| {
+            XorDecoder::new(chunk)
+                .and_then(|decoder| decode_range(decoder, range, &mut expected))
+                .map_err(|error| (which, error))
+        });
+        assert_eq!(taken_apart(&columns, result), taken_apart(&expected, reference));
+    }
+
     fn samples() -> impl Strategy<Value = Vec<(i64, f64)>> {
-        let step = prop_oneof![
-            4 => Just(15_000_i64),
-            2 => 14_990_i64..15_010,
+        samples_after(prop_oneof![4 => step(), 1 => any::<i64>()])
+    }
+
+    /// As a store has them.
+    pub(crate) fn ascending_samples() -> impl Strategy<Value = Vec<(i64, f64)>> {
+        samples_after(step())
+    }
+
+    fn step() -> impl Strategy<Value = i64> {
+        prop_oneof![
+            20 => Just(15_000_i64),
+            10 => 14_990_i64..15_010,
             1 => 1_i64..2_000_000,
-            1 => any::<i64>(),
-        ];
+        ]
+    }
+
+    fn samples_after(step: impl Strategy<Value = i64>) -> impl Strategy<Value = Vec<(i64, f64)>> {
         let value = prop_oneof![
             3 => Just(1.0_f64),
             3 => (0_u32..1000).prop_map(f64::from),
@@ -371,7 +511,7 @@ mod tests {
         })
     }
 
-    fn chunk(samples: &[(i64, f64)]) -> Vec<u8> {
+    pub(crate) fn chunk(samples: &[(i64, f64)]) -> Vec<u8> {
         let mut chunk = XorChunk::new();
         samples.iter().for_each(|&(t, v)| chunk.push(t, v));
         chunk.as_bytes().to_vec()
@@ -419,6 +559,26 @@ mod tests {
         }
 
         #[test]
+        fn two_chunks_as_by_reference(
+            first in samples(),
+            second in samples(),
+            from in 0_i64..4_000_000,
+            len in 0_i64..4_000_000,
+            damage in prop::option::of((any::<bool>(), any::<prop::sample::Index>())),
+        ) {
+            let mut chunks = [chunk(&first), chunk(&second)];
+            if let Some((which, flip)) = damage {
+                let bytes = &mut chunks[usize::from(which)];
+                let bit = flip.index(bytes.len() * 8);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            let min = 1_700_000_000_000 + from;
+            for range in [TimeRange::ALL, TimeRange::new(min, min + len)] {
+                check_two([&chunks[0], &chunks[1]], range);
+            }
+        }
+
+        #[test]
         fn any_bytes_as_by_reference(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             prop_assert_eq!(in_one_go(&bytes, TimeRange::ALL), by_reference(&bytes, TimeRange::ALL));
         }
@@ -435,6 +595,8 @@ mod tests {
                 by_reference(&bytes[..len], range),
                 "{len}"
             );
+            check_two([&bytes[..len], &bytes], range);
+            check_two([&bytes, &bytes[..len]], range);
         }
     }
 }

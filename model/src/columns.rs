@@ -83,6 +83,24 @@ impl Columns {
         }
     }
 
+    /// Adds up to `rows` samples: `write` gets that many rows, writes times and floats from the first on, and says how many it wrote.
+    pub fn extend_with(
+        &mut self,
+        rows: usize,
+        write: impl FnOnce(&mut [Timestamp], &mut [f64]) -> usize,
+    ) {
+        let before = self.len();
+        self.times.resize(before + rows, 0);
+        self.floats.resize(before + rows, 0.0);
+        let written = write(&mut self.times[before..], &mut self.floats[before..]);
+        let len = before + written.min(rows);
+        self.times.truncate(len);
+        self.floats.truncate(len);
+        if !self.starts.is_empty() {
+            self.starts.resize(len, 0);
+        }
+    }
+
     /// Adds row `row` of `other`.
     ///
     /// # Panics
