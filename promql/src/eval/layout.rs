@@ -162,8 +162,9 @@ impl<T> Layout<T> {
         self.runs.clear();
         self.sizes = WindowSizes::default();
         let Frame { steps, look, range, .. } = frame;
-        let (mut cursor, mut step) = (Cursor::default(), 0);
-        while step < steps.count {
+        let Range { start: mut step, end: behind } = frame.steps_among(times);
+        let (mut cursor, mut even) = (Cursor::default(), Even::default());
+        while step < behind {
             let end = look.from(steps.at(step));
             let start = end.saturating_sub(range);
             let rows = cursor.move_to(times, start, end);
@@ -191,7 +192,7 @@ impl<T> Layout<T> {
                 run.stride = window.first - run.first;
             }
             run.steps.end += 1;
-            let alike = steps_alike(times, frame, shape, run, step, rows.clone());
+            let alike = steps_alike(times, frame, shape, run, step, rows.clone(), &mut even);
             run.steps.end += alike;
             step += alike;
             self.sizes.total += (alike * rows.len()) as u64;
@@ -210,15 +211,18 @@ fn steps_alike(
     run: &Run,
     step: usize,
     samples: Range<usize>,
+    even: &mut Even,
 ) -> usize {
     let Frame { steps, look, range, .. } = frame;
     if run.stride == 0 || look.at.is_some() {
         return 0;
     }
-    let is_alike = |alike: &usize| {
-        let moved = (alike + 1) * run.stride;
+    let stride = run.stride;
+    // Windows are counted from that of `samples`, which is number 0.
+    let is_alike = |number: usize| {
+        let moved = number * stride;
         let rows = samples.start + moved..samples.end + moved;
-        let end = look.from(steps.at(step + alike));
+        let end = look.from(steps.at(step + number - 1));
         let start = end.saturating_sub(range);
         is_between(times, &rows, start, end)
             && (shape == Shape::Last || {
@@ -226,7 +230,85 @@ fn steps_alike(
                     && end.saturating_sub(times[rows.end - 1]) == run.to_end
             })
     };
-    (0..steps.count - step).take_while(is_alike).count()
+    let (mut alike, most) = (0, steps.count - step);
+    while alike < most {
+        // Where samples come evenly, and as many to a step as windows move on, all windows are as the one before.
+        let moved = alike * stride;
+        let (first, last) = (samples.start + moved, samples.end + moved - 1);
+        let samples_even = even.samples_from(times, steps.interval, stride, first, last);
+        let windows_even = (samples_even / stride).min(most - alike);
+        if windows_even > 0 && is_alike(alike + windows_even) {
+            alike += windows_even;
+        } else if is_alike(alike + 1) {
+            alike += 1;
+        } else {
+            break;
+        }
+    }
+    alike
+}
+
+/// How far the times of samples are even, as it was found for the start and the end of a window that moves on.
+#[derive(Debug, Default)]
+struct Even {
+    /// Milliseconds from sample to sample.
+    every: i64,
+    /// For each end, the samples from the first of which on times are even, up to that behind the last.
+    found: [Range<usize>; 2],
+}
+
+impl Even {
+    /// By how many samples a window from sample `first` to sample `last` can move on over samples of which `stride` come in each `interval`
+    /// without that any of its ends or their neighbours is early or late.
+    fn samples_from(
+        &mut self,
+        times: &[Timestamp],
+        interval: i64,
+        stride: usize,
+        first: usize,
+        last: usize,
+    ) -> usize {
+        let whole = i64::try_from(stride).ok().filter(|stride| interval % stride == 0);
+        let (Some(stride), Some(before)) = (whole, first.checked_sub(1)) else { return 0 };
+        let every = interval / stride;
+        if self.every != every {
+            *self = Self { every, ..Self::default() };
+        }
+        let [of_first, of_last] = &mut self.found;
+        let of_first = even_until(times, every, before, of_first).saturating_sub(first);
+        let until = even_until(times, every, last, of_last);
+        // The neighbour behind must be even, too, unless there is none.
+        let of_last = if until + 1 < times.len() { until.saturating_sub(1) } else { until };
+        of_first.min(of_last.saturating_sub(last))
+    }
+}
+
+/// The sample up to which, from sample `from` on, one comes `every` so many milliseconds. `found` is what was found before.
+fn even_until(times: &[Timestamp], every: i64, from: usize, found: &mut Range<usize>) -> usize {
+    const AT_A_TIME: usize = 16;
+    if found.contains(&from) {
+        return found.end;
+    }
+    let times = &times[from..];
+    let is_even = |pair: (&Timestamp, &Timestamp)| pair.1.wrapping_sub(*pair.0) == every;
+    let mut even = 0;
+    while even + 1 < times.len() {
+        let end = (even + AT_A_TIME).min(times.len() - 1);
+        let (before, after) = (&times[even..end], &times[even + 1..=end]);
+        // Without a jump for each, so that several are compared at a time.
+        let differences = before
+            .iter()
+            .zip(after)
+            .fold(0, |bits, (before, after)| bits | (after.wrapping_sub(*before) ^ every));
+        if differences == 0 {
+            even = end;
+        } else {
+            even += before.iter().zip(after).take_while(|pair| is_even(*pair)).count();
+            break;
+        }
+    }
+    *found = from..from + even;
+    found.end
 }
 
 #[cfg(test)]
@@ -287,8 +369,12 @@ mod tests {
         let even: Vec<i64> = (0..50).map(|i| 100 + 10 * i).collect();
         let uneven: Vec<i64> = (0..50).map(|i| 100 + 10 * i + i * i % 7).collect();
         let gaps: Vec<i64> = (0..60).filter(|i| i % 20 < 11).map(|i| 10 * i).collect();
-        for times in [&[][..], &[120], &even, &uneven, &gaps] {
-            for interval in [1, 3, 7, 10, 20, 25, 200] {
+        let late = |i: i64| if i % 23 == 9 { 4 } else { 0 };
+        let rarely_late: Vec<i64> = (0..80).map(|i| 10 * i + late(i)).collect();
+        let other_interval = (0..25).map(|i| 10 * i).chain((0..30).map(|i| 250 + 20 * i));
+        let other_interval: Vec<i64> = other_interval.collect();
+        for times in [&[][..], &[120], &even, &uneven, &gaps, &rarely_late, &other_interval] {
+            for interval in [1, 3, 7, 10, 20, 25, 40, 200] {
                 for range in [1, 9, 10, 35, 100, 1_000] {
                     check(times, range, Steps::new(-20, 800, interval));
                 }

@@ -49,6 +49,20 @@ impl Steps {
         self.at(self.count.saturating_sub(1))
     }
 
+    /// How many of the times `holds` is true for, which is so up to one of them and not behind it.
+    pub(super) fn count_while(self, holds: impl Fn(Timestamp) -> bool) -> usize {
+        let (mut from, mut to) = (0, self.count);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            if holds(self.at(middle)) {
+                from = middle + 1;
+            } else {
+                to = middle;
+            }
+        }
+        from
+    }
+
     /// All times in order.
     pub(super) fn iter(self) -> impl Iterator<Item = Timestamp> {
         (0..self.count).map(move |step| self.at(step))
@@ -70,6 +84,17 @@ mod tests {
         ] {
             let steps = Steps::new(start, end, interval);
             assert_eq!(steps.iter().collect::<Vec<_>>(), expected, "{start}..{end} by {interval}");
+        }
+    }
+
+    #[test]
+    fn times_are_counted_up_to_one() {
+        for count in 0..40 {
+            let steps = Steps { start: -70, interval: 10, count, is_range: true };
+            for end in -90..400 {
+                let expected = steps.iter().filter(|t| *t < end).count();
+                assert_eq!(steps.count_while(|t| t < end), expected, "{count} up to {end}");
+            }
         }
     }
 

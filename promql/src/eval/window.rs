@@ -95,6 +95,15 @@ impl Frame<'_> {
         })
     }
 
+    /// The steps whose windows may have samples. The others, before and behind a series that was there for a part of the time, may be most.
+    pub(super) fn steps_among(self, times: &[Timestamp]) -> Range<usize> {
+        let (Some(oldest), Some(newest)) = (times.first(), times.last()) else { return 0..0 };
+        let Self { steps, look, range, .. } = self;
+        let first = steps.count_while(|step| look.from(step) < *oldest);
+        let end = steps.count_while(|step| look.from(step).saturating_sub(range) < *newest);
+        first..end
+    }
+
     /// Hands step, samples and end of each window with samples to `f`, which must not take long.
     #[inline]
     pub(super) fn locate(
@@ -104,7 +113,7 @@ impl Frame<'_> {
     ) -> WindowSizes {
         let mut cursor = Cursor::default();
         let mut sizes = WindowSizes::default();
-        for step in 0..self.steps.count {
+        for step in self.steps_among(times) {
             let end = self.look.from(self.steps.at(step));
             let rows = cursor.move_to(times, end.saturating_sub(self.range), end);
             if !rows.is_empty() {
