@@ -38,6 +38,8 @@ pub(super) struct Worker<'e> {
     pub(super) delayed_names: bool,
     /// Start timestamps count.
     pub(super) use_starts: bool,
+    /// Types of metrics are labels.
+    pub(super) type_labels: bool,
     /// Remarks so far.
     pub(super) annotations: RefCell<Annotations>,
     /// Samples and steps since the last look at the clock.
@@ -244,7 +246,7 @@ impl Evaluator<'_> {
     /// [`QueryFailure::OverBudget`]
     pub(super) fn merger(&self, steps: Steps) -> Result<Merger, QueryFailure> {
         let block = Block::new(steps.count, self.context)?;
-        Ok(if self.delayed_names && steps.count == 1 {
+        Ok(if self.delayed_names && !steps.is_range {
             Merger::keeping_duplicates(block)
         } else {
             Merger::new(block)
@@ -349,7 +351,7 @@ impl Evaluator<'_> {
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryFailure> {
         if steps.count == 1 {
-            return self.stream(input, steps, sink);
+            return self.stream(input, steps.first(), sink);
         }
         let mut wide = self.empty_row(steps)?;
         let outer = RefCell::new(Some(self.samples.exchange(Tally::default())));

@@ -29,6 +29,7 @@ mod map;
 mod mixed_window;
 mod moments;
 mod native_quantile;
+mod order;
 mod over_time;
 mod plan;
 mod quantile;
@@ -58,7 +59,7 @@ use foldhash::{HashSet, HashSetExt};
 use model::{Charge, Columns, Labels, QueryContext, Queryable, Sample, TimeRange, Timestamp};
 use telemetry::{IntGauge, Registry, register};
 
-use crate::ast::Expr;
+use crate::ast::{Expr, ValueType};
 use crate::parse::{ParseOptions, parse_here};
 use crate::stack;
 use crate::value::{HeldBytes, MatrixSeries, QueryResult, Value, VectorSample};
@@ -111,6 +112,8 @@ pub struct EngineOptions {
     pub delayed_name_removal: bool,
     /// Start timestamps tell of counter resets (`use-start-timestamps`).
     pub use_start_timestamps: bool,
+    /// Metrics tell their type in a label, so remarks on what is no counter go by that rather than by names (`type-and-unit-labels`).
+    pub type_and_unit_labels: bool,
     /// Threads that evaluate at a time: that of each query, and helpers that all queries share, one fewer than this. At least 1.
     pub parallelism: usize,
     /// Samples and steps that must be ahead of a query for helpers to be called: less, some ten milliseconds of work, is done as soon alone.
@@ -129,6 +132,7 @@ impl Default for EngineOptions {
             subquery_step: Duration::from_secs(60),
             delayed_name_removal: false,
             use_start_timestamps: false,
+            type_and_unit_labels: false,
             parallelism: 1,
             parallel_work_min: 1_000_000,
             parse: ParseOptions::default(),
@@ -278,13 +282,14 @@ impl Engine {
             lookback,
             subquery_interval: self.subquery_step.load(Ordering::Relaxed),
             delayed_names,
+            type_labels: self.options.type_and_unit_labels,
         };
-        let (plan, bounds) = plan(expr, &plan_context)?;
         if let Times::Range(..) = times
-            && matches!(plan, Plan::Matrix(_) | Plan::Text(_))
+            && matches!(expr.value_type(), ValueType::Matrix | ValueType::String)
         {
             return Err(InvalidQuery::RangeType(expr.value_type()).into());
         }
+        let (plan, bounds) = plan(expr, &plan_context)?;
         let querier = match bounds {
             Some(TimeRange { min, max }) if min <= max => {
                 Some(store.querier(TimeRange { min, max })?)
@@ -296,6 +301,7 @@ impl Engine {
             lookback,
             delayed_names,
             use_starts: self.options.use_start_timestamps,
+            type_labels: self.options.type_and_unit_labels,
             annotations: RefCell::new(Annotations::default()),
             unchecked: Cell::new(0),
         };
@@ -334,7 +340,8 @@ impl Engine {
         };
         let stats = evaluator.samples.stats();
         let samples_per_step = steps.iter().zip(evaluator.samples.per_step()).collect();
-        let (mut warnings, infos) = evaluator.worker.annotations.into_inner().into_texts(query);
+        let (mut warnings, infos) =
+            evaluator.worker.annotations.into_inner().into_texts(query, expr);
         warnings.extend(evaluator.store_warnings.into_inner());
         let held = HeldBytes::new(held);
         let explained = evaluator.record.map(|record| record.into_tree(String::from(query)));

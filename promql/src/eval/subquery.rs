@@ -100,12 +100,13 @@ fn inner_steps(subquery: &Subquery<'_>, steps: Steps) -> Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ast::Span;
     use crate::eval::plan::{Look, ScalarPlan, VectorPlan};
 
     fn check(range: i64, interval: i64, offset: i64, steps: Steps, expected: &[i64]) {
         let input = VectorPlan::FromScalar(Box::new(ScalarPlan::Constant(1.0)));
         let look = Look { offset, at: None };
-        let subquery = Subquery { input, range, interval, look };
+        let subquery = Subquery { input, range, interval, look, span: Span::default() };
         let times: Vec<_> = inner_steps(&subquery, steps).iter().collect();
         assert_eq!(times, expected, "[{range}:{interval}] offset {offset} at {steps:?}");
     }

@@ -10,7 +10,7 @@ use model::{Charge, Columns, Labels, METRIC_NAME, MatchOp, QueryContext, Timesta
 
 use super::annotations::Annotation;
 use super::arithmetic::Filter;
-use super::block::{ABSENT, Series, Sink, entry_bytes};
+use super::block::{ABSENT, Series, Sink, TYPE_LABEL, entry_bytes};
 use super::evaluator::{Evaluator, Worker};
 use super::failure::{ExecutionError, QueryFailure};
 use super::layout::Layouts;
@@ -334,7 +334,8 @@ pub(super) fn stream(
     let frame = Frame { steps, look, range, context: evaluator.context };
     let per_step = evaluator.samples.counts_per_step();
     // Labels are looked at here, too, where there may be some twice or their name may be odd.
-    let filter = filter.filter(|_| !window.may_collide && !may_remark_on_name(window));
+    let remarks = may_remark_on_name(window, evaluator.type_labels);
+    let filter = filter.filter(|_| !window.may_collide && !remarks);
     let mut maker = WindowMaker { window, parameters, frame, per_step, selected: None, filter };
     let mut handing = HandingOn {
         evaluator,
@@ -416,10 +417,13 @@ fn is_counter(name: &str) -> bool {
     ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix))
 }
 
-/// Whether there may be a series whose name is worth a remark.
-fn may_remark_on_name(window: &Window<'_>) -> bool {
+/// Whether there may be a series whose name or, where `type_labels` tell it, type is worth a remark.
+fn may_remark_on_name(window: &Window<'_>, type_labels: bool) -> bool {
     if !matches!(window.function, WindowFunction::Rate | WindowFunction::Increase) {
         return false;
+    }
+    if type_labels {
+        return true;
     }
     let Source::Selector { selector, .. } = &window.source else { return true };
     !selector.matchers.iter().any(|matcher| {
@@ -434,7 +438,16 @@ fn remark_on_name(evaluator: &Evaluator<'_>, window: &Window<'_>, series: &Serie
         return;
     }
     let name = series.labels.metric_name();
-    if !name.is_empty() && !is_counter(name) {
+    if name.is_empty() {
+        return;
+    }
+    if evaluator.type_labels {
+        let of = series.labels.get(TYPE_LABEL).unwrap_or_default();
+        if !matches!(of, "counter" | "histogram") {
+            let remark = Annotation::PossibleNonCounterType { metric: name, of };
+            evaluator.annotate(&remark, window.source.span());
+        }
+    } else if !is_counter(name) {
         evaluator.annotate(&Annotation::PossibleNonCounter(name), window.source.span());
     }
 }

@@ -221,6 +221,8 @@ pub(super) struct Selector<'q> {
     pub(super) extension: Option<RangeExtension>,
     /// The labels that are looked at; `None`: all.
     pub(super) projection: Option<Projection<'q>>,
+    /// Series of one name may differ in the labels of their type and unit, which go when the name does.
+    pub(super) typed: bool,
 }
 
 /// The labels of a selector's series that a query looks at.
@@ -272,6 +274,7 @@ pub(super) struct Subquery<'q> {
     /// Milliseconds.
     pub(super) interval: i64,
     pub(super) look: Look,
+    pub(super) span: Span,
 }
 
 impl Source<'_> {
@@ -299,12 +302,11 @@ impl Source<'_> {
         }
     }
 
-    /// The position that remarks about the range name; subqueries have none in Prometheus, which makes it
-    /// the start of the query.
+    /// The position that remarks about the range name; subqueries have none in Prometheus, so theirs is empty.
     pub(super) fn span(&self) -> Span {
         match self {
             Self::Selector { selector, .. } => selector.span,
-            Self::Subquery(_) => Span::default(),
+            Self::Subquery(subquery) => subquery.span.before(),
         }
     }
 }
@@ -420,7 +422,7 @@ pub(super) struct Sorting<'q> {
 /// What is known about metric names without looking at data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Names {
-    /// All series have the same, or none: dropping it keeps them distinct.
+    /// All series have the same, or none, and no other labels that go with it: dropping it keeps them distinct.
     Uniform,
     /// They may differ.
     Mixed,
@@ -485,7 +487,7 @@ impl Selector<'_> {
                 && matcher.op() == model::MatchOp::Equal
                 && !matcher.value().is_empty()
         });
-        if named { Names::Uniform } else { Names::Mixed }
+        if named && !self.typed { Names::Uniform } else { Names::Mixed }
     }
 }
 

@@ -35,6 +35,8 @@ pub(in crate::eval) struct PlanContext {
     pub(in crate::eval) subquery_interval: i64,
     /// Names are dropped when the query is done.
     pub(in crate::eval) delayed_names: bool,
+    /// Types and units of metrics are labels.
+    pub(in crate::eval) type_labels: bool,
 }
 
 /// A part of the plan.
@@ -87,6 +89,7 @@ pub(in crate::eval) fn plan<'q>(
     context: &PlanContext,
 ) -> Result<(Plan<'q>, Option<TimeRange>), QueryFailure> {
     let mut planner = Planner::new(context, Sharing::new(expr));
+    planner.durations.check(expr)?;
     if planner.sharing.is_possible() {
         planner.query(expr)?;
         let sharing = planner.sharing.counted().unwrap_or_default();
@@ -279,7 +282,8 @@ impl<'c> Planner<'c> {
         self.extend_bounds(TimeRange::new(min, max));
         let stats_only = self.histogram_use == HistogramUse::Stats;
         let (matchers, span) = (&selector.matchers, selector.span);
-        Ok(Selector { matchers, look, span, stats_only, extension, projection: None })
+        let (projection, typed) = (None, self.context.type_labels);
+        Ok(Selector { matchers, look, span, stats_only, extension, projection, typed })
     }
 
     /// Notes that samples of a time range are read.
@@ -331,7 +335,8 @@ impl<'c> Planner<'c> {
         // What does not vary is evaluated once, also where the subquery as a whole does not vary.
         let input = Planned { wrap: input.invariant, ..input }.settle();
         let invariant = look.at.is_some();
-        let plan = Subquery { input, range, interval: interval.max(1), look };
+        let (interval, span) = (interval.max(1), subquery.span);
+        let plan = Subquery { input, range, interval, look, span };
         Ok(Planned { plan: Source::Subquery(Box::new(plan)), invariant, wrap: false })
     }
 
