@@ -55,6 +55,43 @@ fn each_step_counts_what_it_would_look_at_alone() {
     assert!(result.samples_per_step.is_empty() && result.explained.is_none());
 }
 
+/// Prometheus counts what a step reads anew: all of the first window, then what has come since the step before. What a subquery reads is
+/// read for the first step whose window has it, if any does.
+#[test]
+fn each_step_counts_what_was_read_for_it() {
+    let check = |query: &str, per_step: [u64; 3]| {
+        let result = range(query);
+        let times = [60_000, 80_000, 100_000];
+        let expected: Vec<_> = times.into_iter().zip(per_step).collect();
+        assert_eq!(result.samples_read_per_step, expected, "{query}");
+        assert_eq!(result.stats.samples_read, per_step.iter().sum::<u64>(), "{query}");
+        // Without counting by step the sum is the same.
+        let engine = Engine::new(EngineOptions::default(), &telemetry::Registry::new());
+        let (options, context) = (QueryOptions::default(), QueryContext::unbounded());
+        let step = Duration::from_secs(20);
+        let plain = engine.range(&store(), query, 60_000, 100_000, step, &options, &context);
+        assert_eq!(plain.unwrap().stats, result.stats, "{query}");
+    };
+    check("m", [3, 3, 3]);
+    check("timestamp(m)", [3, 3, 3]);
+    check("rate(m[30s])", [9, 6, 6]);
+    check("sum_over_time(m[1000s])", [21, 6, 6]);
+    check("sum_over_time(m[10s])", [3, 3, 3]);
+    check("absent_over_time(m[30s])", [9, 6, 6]);
+    check("m @ 30", [3, 0, 0]);
+    check("sum_over_time(m[30s] @ 30)", [9, 0, 0]);
+    check("m * 0 + scalar(sum(m @ 30))", [6, 3, 3]);
+    check("quantile_over_time(scalar(m{a=\"1\"}) / 10, m[30s] @ 30)", [10, 1, 1]);
+    check("max_over_time(m[20s:5s])", [12, 12, 12]);
+    check("max_over_time(m[10s:5s])", [6, 6, 6]);
+    check("max_over_time(m[10s:5s] offset 20s)", [6, 6, 6]);
+    check("max_over_time(rate(m[30s])[20s:10s])", [12, 6, 6]);
+    check("max_over_time(rate(m[30s])[10s:5s])", [12, 3, 3]);
+    check("max_over_time(m[20s:5s] @ 60)", [12, 0, 0]);
+    check("m + on (a) m", [6, 6, 6]);
+    check("1", [0, 0, 0]);
+}
+
 #[test]
 fn operations_say_what_they_did() {
     let explained = range("sum by (a) (rate(m[30s])) / 2").explained.unwrap();

@@ -88,7 +88,7 @@ proptest! {
             let times = (start, step, steps);
             let alone = answer(&engines[0], &store, query, times, &context);
             let read = |result: &Result<QueryResult, _>| {
-                result.as_ref().map_or(0, |result| result.stats.samples_read)
+                result.as_ref().map_or(0, |result| result.stats.samples_decoded)
             };
             for (at, engine) in engines.iter().enumerate().skip(1) {
                 let got = answer(engine, &store, query, times, &context);

@@ -112,7 +112,7 @@ fn samples_are_read_once() {
     let store = store(1);
     let read = |query: &str| {
         let (times, context) = ((600_000, 15_000, 20), QueryContext::unbounded());
-        answer(&store, query, times, u64::MAX, true, &context).unwrap().stats.samples_read
+        answer(&store, query, times, u64::MAX, true, &context).unwrap().stats.samples_decoded
     };
     let check = |query: &str, once: &str| assert_eq!(read(query), read(once), "{query}");
     check("g + g", "g");

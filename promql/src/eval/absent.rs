@@ -8,7 +8,7 @@ use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
 use super::plan::{Source, VectorPlan};
 use super::row::Row;
-use super::samples::windows_per_step;
+use super::samples::Tally;
 use super::steps::Steps;
 use super::subquery::stream_source;
 use super::window::Frame;
@@ -54,9 +54,9 @@ pub(super) fn stream_over_time(
     let before = evaluator.samples.held();
     stream_source(evaluator, source, steps, &mut |_, columns| {
         let sizes = frame.fill(columns.times(), &mut present, |_| 1.0);
-        let per_step =
-            evaluator.samples.counts_per_step().then(|| windows_per_step(frame, columns));
-        evaluator.samples.looked_at_windows(sizes.total, per_step.as_deref());
+        let by_step = evaluator.samples.counts_per_step();
+        let tally = Tally::of_windows(frame, columns, sizes.total, source.is_stored(), by_step);
+        evaluator.samples.count(&tally);
         take_away(&mut row, &present);
         Ok(())
     })?;

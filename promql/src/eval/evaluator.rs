@@ -373,7 +373,7 @@ impl Evaluator<'_> {
         });
         exchange();
         let once = outer.into_inner().unwrap_or_default();
-        self.samples.looked_at_each_step(&once, steps.count);
+        self.samples.count_each_step(&once, steps.count);
         result
     }
 }

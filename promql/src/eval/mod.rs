@@ -315,7 +315,7 @@ impl Engine {
             record: options.explain.then(Record::default),
         };
         let per_step = if options.per_step_stats { steps.count } else { 0 };
-        let _counts = context.budget.charge(per_step.saturating_mul(3 * size_of::<u64>()))?;
+        let _counts = context.budget.charge(per_step.saturating_mul(6 * size_of::<u64>()))?;
         if per_step > 0 {
             evaluator.samples.count_per_step(per_step);
         }
@@ -339,13 +339,24 @@ impl Engine {
             (Plan::Vector(vector), Times::Range(..)) => vector_over(&evaluator, vector, steps)?,
         };
         let stats = evaluator.samples.stats();
-        let samples_per_step = steps.iter().zip(evaluator.samples.per_step()).collect();
+        let (looked_at, read) = evaluator.samples.per_step();
+        let samples_per_step = steps.iter().zip(looked_at).collect();
+        let samples_read_per_step = steps.iter().zip(read).collect();
         let (mut warnings, infos) =
             evaluator.worker.annotations.into_inner().into_texts(query, expr);
         warnings.extend(evaluator.store_warnings.into_inner());
         let held = HeldBytes::new(held);
         let explained = evaluator.record.map(|record| record.into_tree(String::from(query)));
-        Ok(QueryResult { value, warnings, infos, stats, samples_per_step, explained, held })
+        Ok(QueryResult {
+            value,
+            warnings,
+            infos,
+            stats,
+            samples_per_step,
+            samples_read_per_step,
+            explained,
+            held,
+        })
     }
 }
 
@@ -497,7 +508,7 @@ fn ranges(
             let outer = evaluator.samples.exchange(Tally::default());
             let result = subquery::stream_subquery(evaluator, subquery, steps, &mut push);
             let inner = evaluator.samples.exchange(outer);
-            evaluator.samples.looked_at_each_step(&inner, 1);
+            evaluator.samples.count_each_step(&inner, 1);
             result?;
         }
         Source::Selector { .. } => {

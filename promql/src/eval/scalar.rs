@@ -103,7 +103,7 @@ pub(super) fn evaluate(
             let outer = evaluator.samples.exchange(Tally::default());
             let row = evaluate(evaluator, input, steps.first());
             let once = evaluator.samples.exchange(outer);
-            evaluator.samples.looked_at_each_step(&once, steps.count);
+            evaluator.samples.count_each_step(&once, steps.count);
             ScalarRow::Constant(row?.at(0))
         }
     })

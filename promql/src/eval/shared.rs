@@ -106,7 +106,7 @@ fn evaluate(
     })?;
     let mut watch = watch.into_inner();
     watch.pause(evaluator, held, &mut rows);
-    evaluator.samples.looked_at_too(&watch.tally);
+    evaluator.samples.count(&watch.tally);
     Ok(rows.map(|rows| Rows { looked_at: watch.tally, ..rows }))
 }
 
@@ -167,7 +167,7 @@ impl Rows {
             starts: (&starts, &shared.starts),
             rows: 0,
         };
-        evaluator.samples.looked_at_too(&looked_at);
+        evaluator.samples.count(&looked_at);
         block.stream(&mut |series, row| {
             replay.next()?;
             sink(series, row)
@@ -191,7 +191,7 @@ impl Rows {
             starts: (&self.starts, &shared.starts),
             rows: 0,
         };
-        evaluator.samples.looked_at_too(&self.looked_at);
+        evaluator.samples.count(&self.looked_at);
         let mut copy = evaluator.empty_row(steps)?;
         for (series, row) in self.block.rows() {
             evaluator.context.check()?;

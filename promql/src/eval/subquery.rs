@@ -31,7 +31,10 @@ pub(super) fn stream_source(
         }
         Source::Subquery(subquery) => {
             // What the subquery looks at is not what the query's steps look at: those look at its results.
-            let outer = RefCell::new(Some(evaluator.samples.exchange(Tally::default())));
+            let (inner, windows) = (inner_steps(subquery, steps), (subquery.look, subquery.range));
+            let by_step = evaluator.samples.counts_per_step();
+            let own = Tally::of_subquery(inner, steps, windows, by_step);
+            let outer = RefCell::new(Some(evaluator.samples.exchange(own)));
             let exchange = || {
                 let tally = outer.borrow_mut().take().unwrap_or_default();
                 *outer.borrow_mut() = Some(evaluator.samples.exchange(tally));
@@ -43,6 +46,9 @@ pub(super) fn stream_source(
                 result
             });
             exchange();
+            if let Some(own) = outer.into_inner() {
+                evaluator.samples.count_subquery(&own, inner, steps, windows);
+            }
             result
         }
     }

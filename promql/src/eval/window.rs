@@ -18,7 +18,7 @@ use super::plan::{Look, Source, Window, WindowFunction};
 use super::quantile::quantile_of_sorted;
 use super::rate::Extrapolation;
 use super::row::{Histograms, Row, RowRef, weight};
-use super::samples::windows_per_step;
+use super::samples::{PerStep, Tally};
 use super::scalar::ScalarRow;
 use super::selector::{Decoded, Selected};
 use super::sorted_window::SortedWindow;
@@ -210,8 +210,8 @@ struct WindowMaker<'e> {
     window: &'e Window<'e>,
     parameters: Parameters,
     frame: Frame<'e>,
-    /// Samples that steps look at are counted by step.
-    per_step: bool,
+    /// What is counted for each step.
+    per_step: PerStep,
     /// Where series come from; `None` if a subquery has them.
     selected: Option<Selected<'e>>,
     /// Of what does not pass, labels are not looked at.
@@ -230,8 +230,9 @@ struct Computed {
     histograms: Histograms,
     /// Of the row.
     samples: u64,
-    sizes: WindowSizes,
-    per_step: Option<Vec<u64>>,
+    /// Samples of the largest window.
+    largest: u64,
+    tally: Tally,
     decoded: u64,
 }
 
@@ -264,8 +265,14 @@ impl WindowMaker<'_> {
         // Windows that overlap were looked at as often.
         worker.check_after(usize::try_from(sizes.total).unwrap_or(usize::MAX))?;
         let samples = RowRef { values: out, histograms: &histograms }.samples();
-        let per_step = self.per_step.then(|| windows_per_step(*frame, columns));
-        Ok(Computed { series, histograms, samples, sizes, per_step, decoded: 0 })
+        let source = &window.source;
+        let reached = match source.extension() {
+            Some(extension) => extended::extended_frame(*frame, extension, worker.lookback),
+            None => *frame,
+        };
+        let (stored, per_step) = (source.is_stored(), self.per_step);
+        let tally = Tally::of_windows(reached, columns, sizes.total, stored, per_step);
+        Ok(Computed { series, histograms, samples, largest: sizes.largest, tally, decoded: 0 })
     }
 }
 
@@ -290,10 +297,15 @@ impl Maker for WindowMaker<'_> {
         let (columns, decoded) = selected.read_samples(worker, index, &mut state.decoded)?;
         if columns.is_empty() {
             let (series, histograms) = (Series::new(Labels::empty()), Histograms::default());
-            let sizes = WindowSizes::default();
-            let nothing =
-                Computed { series, histograms, samples: 0, sizes, per_step: None, decoded };
-            return Ok(Some(nothing));
+            let tally = Tally::default();
+            return Ok(Some(Computed {
+                series,
+                histograms,
+                samples: 0,
+                largest: 0,
+                tally,
+                decoded,
+            }));
         }
         let series = || selected.series(index);
         let computed = self.compute(worker, &mut state.layouts, series, columns, row)?;
@@ -306,9 +318,7 @@ impl Maker for WindowMaker<'_> {
 
     fn bytes(&self, made: &Option<Computed>) -> usize {
         let own = made.as_ref().map_or(0, |made| {
-            made.series.labels.packed_bytes()
-                + made.histograms.bytes()
-                + made.per_step.as_ref().map_or(0, |counts| size_of_val(&**counts))
+            made.series.labels.packed_bytes() + made.histograms.bytes() + made.tally.bytes()
         });
         size_of::<Computed>() + own
     }
@@ -387,10 +397,10 @@ impl HandingOn<'_> {
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryFailure> {
         let Self { evaluator, window, .. } = self;
-        let Computed { mut series, histograms, samples, sizes, per_step, decoded } = computed;
+        let Computed { mut series, histograms, samples, largest, tally, decoded } = computed;
         evaluator.samples.decoded(decoded);
-        evaluator.samples.looked_at_windows(sizes.total, per_step.as_deref());
-        evaluator.samples.hold_for_a_moment(sizes.largest.max(samples))?;
+        evaluator.samples.count(&tally);
+        evaluator.samples.hold_for_a_moment(largest.max(samples))?;
         if samples == 0 {
             return Ok(());
         }

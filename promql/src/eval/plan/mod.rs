@@ -278,6 +278,11 @@ pub(super) struct Subquery<'q> {
 }
 
 impl Source<'_> {
+    /// Whether samples come from the store, not from a subquery.
+    pub(super) const fn is_stored(&self) -> bool {
+        matches!(self, Self::Selector { .. })
+    }
+
     /// Whether samples outside of the window count.
     pub(super) const fn extension(&self) -> Option<RangeExtension> {
         match self {
