@@ -4,9 +4,10 @@
 
 mod store;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Columns, Labels, METRIC_NAME, QueryContext};
+use model::{Columns, FloatHistogram, Labels, METRIC_NAME, QueryContext, stale_marker};
 use promql::{Engine, EngineOptions, ParseOptions, QueryFailure, QueryOptions, QueryResult, Value};
 
 /// Series of four samples, at seconds 0, 10, 20 and 30, from the one of that number on.
@@ -28,9 +29,23 @@ fn store() -> store::Store {
     for (k, value) in [("1", 1.0), ("2", 2.0)] {
         add(&format!("o{k}"), &[("g", "a")], if k == "1" { 0 } else { 1 }, value);
     }
+    let target = [("instance", "i"), ("job", "j")];
+    add("late", &target, 2, 1.0);
+    add("early", &target, 0, 1.0);
     for (le, count) in [("1", 10.0), ("2", 20.0), ("+Inf", 20.0)] {
         add("b", &[("le", le)], 0, count);
     }
+    for (data, ends) in [("x", false), ("y", true)] {
+        let mut columns = Columns::new();
+        (0..2).for_each(|i| columns.push(i * 10_000, 1.0));
+        (2..4).for_each(|i| columns.push(i * 10_000, if ends { stale_marker() } else { 1.0 }));
+        let labels = [(METRIC_NAME, "target_info"), ("data", data)].into_iter().chain(target);
+        store.add(Labels::from_pairs(labels).unwrap(), columns);
+    }
+    let mut mixed = Columns::new();
+    mixed.push(0, 1.0);
+    mixed.push_histogram(10_000, Arc::new(FloatHistogram::default()));
+    store.add(Labels::from_pairs([(METRIC_NAME, "mixed")]).unwrap(), mixed);
     store
 }
 
@@ -157,4 +172,27 @@ fn types_tell_counters_where_they_are_labels() {
     }
     let infos = range("rate(c_total[20s]) or rate(l[20s])", 20_000, 30_000).unwrap().infos;
     assert!(infos.len() == 1 && infos[0].contains("name does not end in"), "{infos:?}");
+}
+
+/// Its remark is about the first argument, which of this function is the quantile.
+#[test]
+fn ignored_histograms_of_a_quantile_are_remarked_on_at_the_quantile() {
+    for (query, place) in [
+        ("quantile_over_time(0.9, mixed[20s])", "(1:20)"),
+        ("quantile_over_time((0.9), mixed[20s])", "(1:21)"),
+        ("min_over_time(mixed[20s])", "(1:15)"),
+    ] {
+        let infos = range(query, 10_000, 10_000).unwrap().infos;
+        let text = "PromQL info: ignored histograms in a range containing both floats and histograms for metric name \"mixed\"";
+        assert_eq!(infos, [format!("{text} {place}")], "{query}");
+    }
+}
+
+/// Where there is nothing to enrich, Prometheus does not look at info series.
+#[test]
+fn info_series_may_contradict_each_other_where_there_is_nothing_to_enrich() {
+    let expected = [r#"{__name__="late", data="x", instance="i", job="j"}"#];
+    assert_eq!(labels("info(late)", 0, 30_000), expected);
+    let error = range("info(early)", 0, 30_000).unwrap_err().to_string();
+    assert!(error.contains("found duplicate series for info metric"), "{error}");
 }
