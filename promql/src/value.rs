@@ -106,6 +106,6 @@ pub struct QueryStats {
     pub samples_read: u64,
     /// Samples decoded from the store.
     pub samples_decoded: u64,
-    /// Most samples held at once.
+    /// Most samples held at once: as Prometheus evaluates, if [`peak_stats`](crate::QueryOptions::peak_stats) were asked for, else as this engine does.
     pub samples_peak: u64,
 }

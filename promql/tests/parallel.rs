@@ -66,7 +66,12 @@ fn answer(
     times: (i64, u64, i64),
     context: &QueryContext,
 ) -> Result<QueryResult, QueryFailure> {
-    let options = QueryOptions { per_step_stats: true, explain: true, ..QueryOptions::default() };
+    let options = QueryOptions {
+        per_step_stats: true,
+        peak_stats: true,
+        explain: true,
+        ..QueryOptions::default()
+    };
     ask(engine, store, query, times, &options, context)
 }
 

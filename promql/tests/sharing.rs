@@ -77,7 +77,8 @@ fn answer(
         ..EngineOptions::default()
     };
     let engine = Engine::new(options, &telemetry::Registry::new());
-    let options = QueryOptions { per_step_stats: true, ..QueryOptions::default() };
+    let options =
+        QueryOptions { per_step_stats: true, peak_stats: true, ..QueryOptions::default() };
     ask(&engine, store, query, times, &options, context)
 }
 

@@ -15,6 +15,7 @@ use super::arithmetic::Filter;
 use super::block::{ABSENT, Block, Merger, Series, Sink, is_present};
 use super::buffer::Buffer;
 use super::failure::QueryFailure;
+use super::peak::{self, Counts, Peaks};
 use super::plan::{ScalarPlan, Stage, VectorPlan};
 use super::record::{self, Record};
 use super::row::{Histograms, Row, RowRef};
@@ -97,6 +98,8 @@ pub(super) struct Evaluator<'e> {
     pub(super) store_warnings: RefCell<BTreeSet<String>>,
     /// What operations did, if that is asked for.
     pub(super) record: Option<Record>,
+    /// What parts of the query hold, if that is asked for.
+    pub(super) peaks: Option<Peaks>,
 }
 
 impl<'e> Deref for Evaluator<'e> {
@@ -133,6 +136,33 @@ impl Evaluator<'_> {
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryFailure> {
         self.context.check()?;
+        let Some(peaks) = &self.peaks else {
+            return self.stream_recorded(plan, steps, filter, sink);
+        };
+        let (mark, mut counts) = (peaks.mark(), Counts::new(steps.count, self.context));
+        self.stream_recorded(plan, steps, filter, &mut |series, row| {
+            if let Some(counts) = &mut counts {
+                counts.add(row.view());
+            }
+            sink(series, row)
+        })?;
+        let costs = peaks.since(mark);
+        let nothing = steps.count == 0;
+        peaks.push(if nothing {
+            peak::by_step([], counts)
+        } else {
+            peak::of_vector(plan, &costs, counts)
+        });
+        Ok(())
+    }
+
+    fn stream_recorded(
+        &self,
+        plan: &VectorPlan<'_>,
+        steps: Steps,
+        filter: Option<Filter>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryFailure> {
         if steps.count == 0 {
             return Ok(());
         }
@@ -292,6 +322,7 @@ impl Evaluator<'_> {
     ) -> Result<(), QueryFailure> {
         let mut held: Option<Block> = None;
         let mut rest = stages;
+        let mark = self.peaks.as_ref().map_or(0, Peaks::mark);
         while let Some(at) = rest.iter().position(|stage| !matches!(stage, Stage::Map(_))) {
             let (maps, from_blocking) = rest.split_at(at);
             let mut merger = match &from_blocking[0] {
@@ -303,7 +334,15 @@ impl Evaluator<'_> {
             })?;
             let block = merger.into_block();
             held = Some(match &from_blocking[0] {
-                Stage::Join(join) => join::evaluate(self, join, block, steps)?,
+                Stage::Join(join) => {
+                    let joined = join::evaluate(self, join, block, steps)?;
+                    if let Some(peaks) = &self.peaks {
+                        let operands = peaks.since(mark);
+                        let counts = Counts::of(&joined, self.context);
+                        peaks.push(peak::by_step(&operands, counts));
+                    }
+                    joined
+                }
                 Stage::Map(_) | Stage::Distinct => block,
             });
             rest = &from_blocking[1..];
@@ -320,6 +359,10 @@ impl Evaluator<'_> {
         steps: Steps,
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryFailure> {
+        let is_held = held.is_some();
+        let mark = self.peaks.as_ref().map_or(0, Peaks::mark);
+        // What is held has been evaluated before the scalars.
+        let mark = if is_held { mark.saturating_sub(1) } else { mark };
         let stream = |sink: &mut Sink<'_>| match held {
             Some(block) => block.stream(sink),
             None => self.stream_where(input, steps, map::filter_of(maps), sink),
@@ -341,6 +384,9 @@ impl Evaluator<'_> {
             sink(series, row)
         })?;
         self.samples.release_to(before, kept);
+        if let Some(peaks) = &self.peaks {
+            peaks.push(mapper.cost(maps, peaks.since(mark), is_held));
+        }
         Ok(())
     }
 

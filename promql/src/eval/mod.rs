@@ -31,6 +31,7 @@ mod moments;
 mod native_quantile;
 mod order;
 mod over_time;
+mod peak;
 mod plan;
 mod quantile;
 mod rate;
@@ -66,6 +67,7 @@ use crate::value::{HeldBytes, MatrixSeries, QueryResult, Value, VectorSample};
 use annotations::Annotations;
 use block::{Block, Merger, Series, without_metadata};
 use evaluator::{Evaluator, Worker};
+use peak::Peaks;
 use plan::{Plan, PlanContext, Source, VectorPlan, plan};
 use record::Record;
 use row::{Row, RowRef};
@@ -149,6 +151,8 @@ pub struct QueryOptions {
     pub timeout: Option<Duration>,
     /// Count the samples that each step looks at (`stats=all` with `promql-per-step-stats`).
     pub per_step_stats: bool,
+    /// Tell how many samples are held at most as Prometheus counts them, not as they are held (`stats`).
+    pub peak_stats: bool,
     /// Write down what each operation did.
     pub explain: bool,
 }
@@ -283,6 +287,7 @@ impl Engine {
             subquery_interval: self.subquery_step.load(Ordering::Relaxed),
             delayed_names,
             type_labels: self.options.type_and_unit_labels,
+            by_the_letter: options.peak_stats,
         };
         if let Times::Range(..) = times
             && matches!(expr.value_type(), ValueType::Matrix | ValueType::String)
@@ -313,6 +318,7 @@ impl Engine {
             kept: Kept::default(),
             store_warnings: RefCell::default(),
             record: options.explain.then(Record::default),
+            peaks: options.peak_stats.then(Peaks::default),
         };
         let per_step = if options.per_step_stats { steps.count } else { 0 };
         let _counts = context.budget.charge(per_step.saturating_mul(6 * size_of::<u64>()))?;
@@ -338,7 +344,10 @@ impl Engine {
             (Plan::Vector(vector), Times::Instant(t)) => vector_at(&evaluator, vector, t)?,
             (Plan::Vector(vector), Times::Range(..)) => vector_over(&evaluator, vector, steps)?,
         };
-        let stats = evaluator.samples.stats();
+        let mut stats = evaluator.samples.stats();
+        if let Some(peak) = evaluator.peaks.as_ref().and_then(Peaks::peak) {
+            stats.samples_peak = peak;
+        }
         let (looked_at, read) = evaluator.samples.per_step();
         let samples_per_step = steps.iter().zip(looked_at).collect();
         let samples_read_per_step = steps.iter().zip(read).collect();

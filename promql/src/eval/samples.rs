@@ -374,8 +374,14 @@ fn news_per_step(frame: Frame<'_>, columns: &Columns) -> Vec<u64> {
     counts
 }
 
+/// How many samples of `columns` the last step of `frame` looks at.
+pub(super) fn samples_of_last(frame: Frame<'_>, columns: &Columns) -> u64 {
+    let steps = Steps::single(frame.steps.last());
+    windows_per_step(Frame { steps, ..frame }, columns).iter().sum()
+}
+
 /// How many samples of `columns` each step of `frame` looks at.
-fn windows_per_step(frame: Frame<'_>, columns: &Columns) -> Vec<u64> {
+pub(super) fn windows_per_step(frame: Frame<'_>, columns: &Columns) -> Vec<u64> {
     let mut counts = vec![0; frame.steps.count];
     frame.walk(columns.times(), |window| {
         let histograms = columns.histograms();

@@ -14,11 +14,12 @@ use super::block::{ABSENT, Series, Sink, TYPE_LABEL, entry_bytes};
 use super::evaluator::{Evaluator, Worker};
 use super::failure::{ExecutionError, QueryFailure};
 use super::layout::Layouts;
+use super::peak::Windows;
 use super::plan::{Look, Source, Window, WindowFunction};
 use super::quantile::quantile_of_sorted;
 use super::rate::Extrapolation;
 use super::row::{Histograms, Row, RowRef, weight};
-use super::samples::{PerStep, Tally};
+use super::samples::{PerStep, Tally, samples_of_last};
 use super::scalar::ScalarRow;
 use super::selector::{Decoded, Selected};
 use super::sorted_window::SortedWindow;
@@ -212,6 +213,8 @@ struct WindowMaker<'e> {
     frame: Frame<'e>,
     /// What is counted for each step.
     per_step: PerStep,
+    /// What is held is counted as Prometheus does.
+    peaks: bool,
     /// Where series come from; `None` if a subquery has them.
     selected: Option<Selected<'e>>,
     /// Of what does not pass, labels are not looked at.
@@ -232,6 +235,8 @@ struct Computed {
     samples: u64,
     /// Samples of the largest window.
     largest: u64,
+    /// And of the last, if that is asked for.
+    last: u64,
     tally: Tally,
     decoded: u64,
 }
@@ -272,7 +277,9 @@ impl WindowMaker<'_> {
         };
         let (stored, per_step) = (source.is_stored(), self.per_step);
         let tally = Tally::of_windows(reached, columns, sizes.total, stored, per_step);
-        Ok(Computed { series, histograms, samples, largest: sizes.largest, tally, decoded: 0 })
+        let largest = sizes.largest;
+        let last = if self.peaks { samples_of_last(reached, columns) } else { 0 };
+        Ok(Computed { series, histograms, samples, largest, last, tally, decoded: 0 })
     }
 }
 
@@ -303,6 +310,7 @@ impl Maker for WindowMaker<'_> {
                 histograms,
                 samples: 0,
                 largest: 0,
+                last: 0,
                 tally,
                 decoded,
             }));
@@ -346,13 +354,16 @@ pub(super) fn stream(
     // Labels are looked at here, too, where there may be some twice or their name may be odd.
     let remarks = may_remark_on_name(window, evaluator.type_labels);
     let filter = filter.filter(|_| !window.may_collide && !remarks);
-    let mut maker = WindowMaker { window, parameters, frame, per_step, selected: None, filter };
+    let peaks = evaluator.peaks.is_some();
+    let mut maker =
+        WindowMaker { window, parameters, frame, per_step, peaks, selected: None, filter };
     let mut handing = HandingOn {
         evaluator,
         window,
         seen: HashSet::new(),
         held: evaluator.context.budget.charge(0)?,
         kept: 0,
+        windows: Windows::default(),
     };
     let before = evaluator.samples.held();
     match &window.source {
@@ -375,6 +386,9 @@ pub(super) fn stream(
         }
     }
     evaluator.samples.release_to(before, handing.kept);
+    if let Some(peaks) = &evaluator.peaks {
+        peaks.push(handing.windows.cost(evaluator.context));
+    }
     Ok(())
 }
 
@@ -387,6 +401,7 @@ struct HandingOn<'e> {
     held: Charge,
     /// Samples of the rows so far.
     kept: u64,
+    windows: Windows,
 }
 
 impl HandingOn<'_> {
@@ -397,7 +412,8 @@ impl HandingOn<'_> {
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryFailure> {
         let Self { evaluator, window, .. } = self;
-        let Computed { mut series, histograms, samples, largest, tally, decoded } = computed;
+        let Computed { mut series, histograms, samples, largest, last, tally, decoded } = computed;
+        self.windows.add(largest, last, samples);
         evaluator.samples.decoded(decoded);
         evaluator.samples.count(&tally);
         evaluator.samples.hold_for_a_moment(largest.max(samples))?;

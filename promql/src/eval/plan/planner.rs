@@ -37,6 +37,8 @@ pub(in crate::eval) struct PlanContext {
     pub(in crate::eval) delayed_names: bool,
     /// Types and units of metrics are labels.
     pub(in crate::eval) type_labels: bool,
+    /// What is computed from numbers alone is computed when all else is.
+    pub(in crate::eval) by_the_letter: bool,
 }
 
 /// A part of the plan.
@@ -394,7 +396,7 @@ impl<'c> Planner<'c> {
         let mut chain = self.scalar(first, times)?;
         for link in links.into_iter().rev() {
             let right = self.scalar(&link.right, times)?;
-            chain = join_scalars(chain, link.op, right);
+            chain = self.join_scalars(chain, link.op, right);
         }
         Ok(chain)
     }
@@ -454,6 +456,31 @@ impl<'c> Planner<'c> {
             Planned::invariant(self.push_map(vector.plan, operation(scalar.plan)))
         } else {
             Planned::varying(self.push_map(vector.settle(), operation(scalar.settle())))
+        }
+    }
+
+    fn join_scalars<'q>(
+        &self,
+        left: Planned<ScalarPlan<'q>>,
+        op: BinaryOp,
+        right: Planned<ScalarPlan<'q>>,
+    ) -> Planned<ScalarPlan<'q>> {
+        if let (ScalarPlan::Constant(a), ScalarPlan::Constant(b)) = (&left.plan, &right.plan)
+            && !self.context.by_the_letter
+        {
+            return constant(arithmetic::scalars(op, *a, *b));
+        }
+        let chain = |left, right| match left {
+            ScalarPlan::Chain(first, mut links) => {
+                links.push((op, right));
+                ScalarPlan::Chain(first, links)
+            }
+            left => ScalarPlan::Chain(Box::new(left), vec![(op, right)]),
+        };
+        if left.invariant && right.invariant {
+            Planned::invariant(chain(left.plan, right.plan))
+        } else {
+            Planned::varying(chain(left.settle(), right.settle()))
         }
     }
 
@@ -537,28 +564,6 @@ fn negate(plan: ScalarPlan<'_>) -> ScalarPlan<'_> {
     match plan {
         ScalarPlan::Constant(value) => ScalarPlan::Constant(-value),
         plan => ScalarPlan::Negate(Box::new(plan)),
-    }
-}
-
-fn join_scalars<'q>(
-    left: Planned<ScalarPlan<'q>>,
-    op: BinaryOp,
-    right: Planned<ScalarPlan<'q>>,
-) -> Planned<ScalarPlan<'q>> {
-    if let (ScalarPlan::Constant(a), ScalarPlan::Constant(b)) = (&left.plan, &right.plan) {
-        return constant(arithmetic::scalars(op, *a, *b));
-    }
-    let chain = |left, right| match left {
-        ScalarPlan::Chain(first, mut links) => {
-            links.push((op, right));
-            ScalarPlan::Chain(first, links)
-        }
-        left => ScalarPlan::Chain(Box::new(left), vec![(op, right)]),
-    };
-    if left.invariant && right.invariant {
-        Planned::invariant(chain(left.plan, right.plan))
-    } else {
-        Planned::varying(chain(left.settle(), right.settle()))
     }
 }
 
