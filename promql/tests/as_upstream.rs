@@ -196,3 +196,25 @@ fn info_series_may_contradict_each_other_where_there_is_nothing_to_enrich() {
     let error = range("info(early)", 0, 30_000).unwrap_err().to_string();
     assert!(error.contains("found duplicate series for info metric"), "{error}");
 }
+
+/// Malformed names and expressions are found when their call is evaluated, before its arguments, so whatever fails first is reported.
+#[test]
+fn malformed_arguments_are_reported_in_their_turn() {
+    let bad = r#"count_values("", l)"#;
+    let replaced = r#"label_replace(l, "a", "$1", "b", "(")"#;
+    for (query, expected) in [
+        (format!("(l + on (g) r) + on (g) {bad}"), "multiple matches"),
+        (format!("{bad} + on (g) (l + on (g) r)"), "invalid label name"),
+        (format!("l + on (g) r or {replaced}"), "multiple matches"),
+        (format!("{replaced} or l + on (g) r"), "invalid regular expression"),
+        (format!("count_values(\"\", {replaced})"), "invalid label name"),
+        (replaced.replacen("(l,", &format!("({bad},"), 1), "invalid regular expression"),
+        (format!("scalar({bad}) + scalar({replaced})"), "invalid label name"),
+        (format!("{bad} * scalar({replaced})"), "invalid label name"),
+        (format!("scalar({replaced}) * {bad}"), "invalid regular expression"),
+        (format!("clamp({bad}, scalar({replaced}), 1)"), "invalid label name"),
+    ] {
+        let error = range(&query, 0, 30_000).unwrap_err().to_string();
+        assert!(error.contains(expected), "{query}: {error}");
+    }
+}

@@ -193,6 +193,7 @@ impl Evaluator<'_> {
             }
             VectorPlan::Smoothed(selector) => extended::stream(self, selector, steps, sink),
             VectorPlan::Nothing(input) => self.stream(input, steps, &mut |_, _| Ok(())),
+            VectorPlan::Failing(error) => Err(error.clone().into()),
             VectorPlan::Window(window) => window::stream(self, window, steps, filter, sink),
             VectorPlan::AbsentOverTime(source, labels) => {
                 absent::stream_over_time(self, source, labels, steps, sink)
@@ -370,7 +371,14 @@ impl Evaluator<'_> {
         if maps.is_empty() {
             return stream(sink);
         }
-        let mut mapper = map::Mapper::new(self, maps, steps)?;
+        let mut mapper = match map::Mapper::new(self, maps, steps) {
+            // Prometheus evaluates the vector before scalars on the right of it, so it may have failed before they do.
+            Err(QueryFailure::Execution(error)) if !maps.iter().any(map::has_scalar_left) => {
+                stream(&mut |_, _| Ok(()))?;
+                return Err(error.into());
+            }
+            mapper => mapper?,
+        };
         let before = self.samples.held();
         let mut kept = 0;
         stream(&mut |mut series, mut row| {

@@ -69,6 +69,11 @@ pub(super) fn filter_of(stages: &[Stage<'_>]) -> Option<Filter> {
     }
 }
 
+/// Whether a stage has a scalar on the left of its vector.
+pub(super) fn has_scalar_left(stage: &Stage<'_>) -> bool {
+    matches!(stage, Stage::Map(Map::Scalar(operation)) if operation.scalar_left)
+}
+
 impl<'e> Mapper<'e> {
     /// Evaluates the scalars of `stages`, which are maps.
     ///

@@ -257,7 +257,10 @@ pub(super) fn of_vector(plan: &VectorPlan<'_>, costs: &[Known], result: Option<C
             same(costs.last()?, result)
         }
         VectorPlan::Once(_) => once(costs.last()?, result),
-        VectorPlan::Smoothed(_) | VectorPlan::Nothing(_) | VectorPlan::Info(_) => None,
+        VectorPlan::Smoothed(_)
+        | VectorPlan::Nothing(_)
+        | VectorPlan::Failing(_)
+        | VectorPlan::Info(_) => None,
     }
 }
 

@@ -125,7 +125,7 @@ fn describe(plan: &VectorPlan<'_>) -> String {
             format!("start_timestamp({})", selector_text(selector))
         }
         VectorPlan::Smoothed(selector) => format!("{} smoothed", selector_text(selector)),
-        VectorPlan::Nothing(_) => String::from("nothing"),
+        VectorPlan::Nothing(_) | VectorPlan::Failing(_) => String::from("nothing"),
         VectorPlan::Window(window) => {
             format!("{:?} of {}", window.function, source_text(&window.source))
         }

@@ -13,6 +13,7 @@ mod sharing;
 use model::{FloatHistogram, Labels, Matcher, Timestamp};
 
 use super::dates::DatePart;
+use super::failure::ExecutionError;
 use super::relabel::Relabel;
 use crate::ast::{AggregateOp, BinaryOp, RangeExtension, Span, VectorMatching};
 
@@ -65,6 +66,8 @@ pub(super) enum VectorPlan<'q> {
     Smoothed(Selector<'q>),
     /// No series, whatever those of the operand are.
     Nothing(Box<VectorPlan<'q>>),
+    /// Cannot be evaluated, for a reason that is found out when it is.
+    Failing(ExecutionError),
     /// `rate(x[5m])`
     Window(Box<Window<'q>>),
     /// `absent_over_time(x[5m])`
@@ -474,6 +477,7 @@ impl<'q> VectorPlan<'q> {
             Self::Timestamps(_)
             | Self::StartTimestamps(_)
             | Self::Nothing(_)
+            | Self::Failing(_)
             | Self::Window(_)
             | Self::AbsentOverTime(..)
             | Self::Absent(..)

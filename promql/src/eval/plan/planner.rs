@@ -192,8 +192,20 @@ impl<'c> Planner<'c> {
         }))
     }
 
-    /// Plans an instant vector, whether there is another that reads the same or not.
+    /// Plans an instant vector, whether there is another that reads the same or not. What Prometheus finds wrong when it evaluates is reported in
+    /// its turn: something else may fail before.
     fn vector_itself<'q>(
+        &mut self,
+        expr: &'q Expr,
+        times: TimeRange,
+    ) -> Result<Planned<VectorPlan<'q>>, QueryFailure> {
+        match self.vector_of(expr, times) {
+            Err(QueryFailure::Execution(error)) => Ok(Planned::varying(VectorPlan::Failing(error))),
+            planned => planned,
+        }
+    }
+
+    fn vector_of<'q>(
         &mut self,
         expr: &'q Expr,
         times: TimeRange,
