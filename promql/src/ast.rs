@@ -9,12 +9,19 @@ use std::fmt;
 use model::{Matcher, Timestamp};
 
 /// Bytes of the query text, from `start` up to but not including `end`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Span {
     /// Offset of the first byte.
     pub start: usize,
     /// Offset after the last byte.
     pub end: usize,
+}
+
+impl Span {
+    /// What is before the first byte: nothing, but still told apart from what is elsewhere.
+    pub(crate) const fn before(self) -> Self {
+        Self { start: self.start, end: self.start }
+    }
 }
 
 /// The four types of PromQL.

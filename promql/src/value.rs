@@ -21,6 +21,8 @@ pub struct QueryResult {
     /// For each step its time and the samples that it looked at, if that was asked for. Each is what the step would look at as an instant
     /// query.
     pub samples_per_step: Vec<(Timestamp, u64)>,
+    /// For each step its time and the samples that were read for it, if that was asked for: those that the step before did not see.
+    pub samples_read_per_step: Vec<(Timestamp, u64)>,
     /// What each operation did, if that was asked for.
     pub explained: Option<Explained>,
     /// The bytes of the value, charged to the query's budget until the answer is dropped.
@@ -100,8 +102,10 @@ pub struct MatrixSeries {
 pub struct QueryStats {
     /// Samples that the steps of the query looked at, each counted as often as it was in a window.
     pub samples_queryable: u64,
-    /// Samples decoded from the store.
+    /// Samples that the steps of the query looked at, those of windows that overlap but once.
     pub samples_read: u64,
-    /// Most samples held at once.
+    /// Samples decoded from the store.
+    pub samples_decoded: u64,
+    /// Most samples held at once: as Prometheus evaluates, if [`peak_stats`](crate::QueryOptions::peak_stats) were asked for, else as this engine does.
     pub samples_peak: u64,
 }

@@ -66,7 +66,12 @@ fn answer(
     times: (i64, u64, i64),
     context: &QueryContext,
 ) -> Result<QueryResult, QueryFailure> {
-    let options = QueryOptions { per_step_stats: true, explain: true, ..QueryOptions::default() };
+    let options = QueryOptions {
+        per_step_stats: true,
+        peak_stats: true,
+        explain: true,
+        ..QueryOptions::default()
+    };
     ask(engine, store, query, times, &options, context)
 }
 
@@ -88,7 +93,7 @@ proptest! {
             let times = (start, step, steps);
             let alone = answer(&engines[0], &store, query, times, &context);
             let read = |result: &Result<QueryResult, _>| {
-                result.as_ref().map_or(0, |result| result.stats.samples_read)
+                result.as_ref().map_or(0, |result| result.stats.samples_decoded)
             };
             for (at, engine) in engines.iter().enumerate().skip(1) {
                 let got = answer(engine, &store, query, times, &context);

@@ -77,7 +77,8 @@ fn answer(
         ..EngineOptions::default()
     };
     let engine = Engine::new(options, &telemetry::Registry::new());
-    let options = QueryOptions { per_step_stats: true, ..QueryOptions::default() };
+    let options =
+        QueryOptions { per_step_stats: true, peak_stats: true, ..QueryOptions::default() };
     ask(&engine, store, query, times, &options, context)
 }
 
@@ -112,7 +113,7 @@ fn samples_are_read_once() {
     let store = store(1);
     let read = |query: &str| {
         let (times, context) = ((600_000, 15_000, 20), QueryContext::unbounded());
-        answer(&store, query, times, u64::MAX, true, &context).unwrap().stats.samples_read
+        answer(&store, query, times, u64::MAX, true, &context).unwrap().stats.samples_decoded
     };
     let check = |query: &str, once: &str| assert_eq!(read(query), read(once), "{query}");
     check("g + g", "g");

@@ -102,6 +102,7 @@ impl FeatureFlags {
         };
         options.delayed_name_removal = self.is_enabled(DELAYED_NAME_REMOVAL);
         options.use_start_timestamps = self.is_enabled(START_TIMESTAMPS);
+        options.type_and_unit_labels = self.is_enabled(TYPE_AND_UNIT_LABELS);
     }
 
     /// Whether `stats=all` counts the samples of each step.
@@ -199,7 +200,11 @@ mod tests {
                 false,
             ),
             ("promql-per-step-stats", none.clone(), true),
-            ("type-and-unit-labels", none.clone(), false),
+            (
+                "type-and-unit-labels",
+                EngineOptions { type_and_unit_labels: true, ..none.clone() },
+                false,
+            ),
             ("nonsense", none, false),
         ] {
             let flag = format!("--enable-feature={name}");

@@ -1,17 +1,18 @@
 //! `absent` and `absent_over_time`: one series where there is none.
 
-use model::Labels;
+use model::{Columns, Labels};
 
-use super::block::{ABSENT, Series, Sink, is_present};
+use super::block::{ABSENT, Series, Sink, count_present, is_present};
 use super::buffer::Buffer;
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
+use super::peak::Windows;
 use super::plan::{Source, VectorPlan};
 use super::row::Row;
-use super::samples::windows_per_step;
+use super::samples::{Tally, samples_of_last, windows_per_step};
 use super::steps::Steps;
 use super::subquery::stream_source;
-use super::window::Frame;
+use super::window::{Frame, WindowSizes};
 
 /// Hands a 1 to `sink` for each step at which `input` has no sample.
 ///
@@ -52,16 +53,34 @@ pub(super) fn stream_over_time(
     row.fill(1.0);
     let mut present = evaluator.empty_row(steps)?;
     let before = evaluator.samples.held();
+    let mut windows = Windows::default();
     stream_source(evaluator, source, steps, &mut |_, columns| {
-        let sizes = frame.fill(columns.times(), &mut present, |_| 1.0);
-        let per_step =
-            evaluator.samples.counts_per_step().then(|| windows_per_step(frame, columns));
-        evaluator.samples.looked_at_windows(sizes.total, per_step.as_deref());
+        let sizes = weighted(frame.fill(columns.times(), &mut present, |_| 1.0), frame, columns);
+        let by_step = evaluator.samples.counts_per_step();
+        let tally = Tally::of_windows(frame, columns, sizes.total, source.is_stored(), by_step);
+        evaluator.samples.count(&tally);
+        if evaluator.peaks.is_some() {
+            let last = samples_of_last(frame, columns);
+            windows.add(sizes.largest, last, count_present(&present) as u64);
+        }
         take_away(&mut row, &present);
         Ok(())
     })?;
     evaluator.samples.release_to(before, 0);
+    if let Some(peaks) = &evaluator.peaks {
+        peaks.push(windows.cost(evaluator.context));
+    }
     hand_on(evaluator, labels, row, sink)
+}
+
+/// Sizes of windows where histograms count for several samples.
+fn weighted(sizes: WindowSizes, frame: Frame<'_>, columns: &Columns) -> WindowSizes {
+    if columns.histograms().is_empty() {
+        return sizes;
+    }
+    let counts = windows_per_step(frame, columns);
+    let largest = counts.iter().copied().max().unwrap_or_default();
+    WindowSizes { total: counts.iter().sum(), largest }
 }
 
 fn take_away(row: &mut [f64], present: &[f64]) {

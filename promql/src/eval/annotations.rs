@@ -1,9 +1,10 @@
 //! Warnings and informational remarks that come with an answer, with Prometheus's texts.
 //!
-//! Remarks of equal text are one remark; of several positions the last counts, except for those
+//! Remarks of equal text are one remark; of several positions the one that is evaluated last counts, except for those
 //! that say how often they were made: there it is the first. The position is appended
 //! only when the answer is complete.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt::Write;
@@ -11,7 +12,8 @@ use std::fmt::Write;
 use model::{FloatFormat, Timestamp, format_float};
 
 use super::dates::write_rfc3339;
-use crate::ast::Span;
+use super::order::Order;
+use crate::ast::{Expr, Span};
 use crate::quote::quoted;
 
 const MONOTONICITY_HELP: &str =
@@ -37,6 +39,8 @@ pub(super) enum Annotation<'a> {
     SortInRangeQuery,
     /// `rate` of a metric whose name is not that of a counter.
     PossibleNonCounter(&'a str),
+    /// `rate` of a metric whose type, where types are labels, is not that of a counter: its name and type.
+    PossibleNonCounterType { metric: &'a str, of: &'a str },
     /// An operation on kinds of samples for which it has no meaning.
     IncompatibleTypes { left: Kind, operator: &'a str, right: Kind },
     /// An operation on histograms with exponential and with custom buckets.
@@ -146,6 +150,7 @@ impl Annotation<'_> {
             | Self::StartTimeOverlap(_)
             | Self::SortInRangeQuery => Severity::Warning,
             Self::PossibleNonCounter(_)
+            | Self::PossibleNonCounterType { .. }
             | Self::IncompatibleTypes { .. }
             | Self::BoundsReconciled(_)
             | Self::IgnoredInAggregation(_)
@@ -188,6 +193,12 @@ impl Annotation<'_> {
             Self::PossibleNonCounter(metric) => format!(
                 "metric might not be a counter, name does not end in \
                  _total/_sum/_count/_bucket: {}",
+                quoted(metric),
+            ),
+            Self::PossibleNonCounterType { metric, of } => format!(
+                "metric might not be a counter, __type__ label is not set to \"counter\" or \
+                 \"histogram\", got {}: {}",
+                quoted(of),
                 quoted(metric),
             ),
             Self::IncompatibleTypes { left, operator, right } => format!(
@@ -293,10 +304,37 @@ pub(super) struct Annotations {
 
 #[derive(Clone, Debug)]
 struct Place {
-    span: Span,
+    /// All that there are, those that were seen last at the end.
+    spans: Vec<Span>,
     fixes: Option<MonotonicityFixes>,
     /// How often, for remarks that say so.
     occurrences: Option<u64>,
+}
+
+impl Place {
+    /// Whether the remark tells how often it was made.
+    const fn counts(&self) -> bool {
+        self.fixes.is_some() || self.occurrences.is_some()
+    }
+
+    fn add(&mut self, span: Span) {
+        if self.spans.last() == Some(&span) {
+            return;
+        }
+        self.spans.retain(|known| *known != span);
+        self.spans.push(span);
+    }
+
+    /// The position that counts.
+    fn span(&self, order: impl Fn(Span) -> usize) -> Span {
+        let chosen = match &*self.spans {
+            [only] => Some(only),
+            several if self.counts() => several.iter().min_by_key(|span| order(**span)),
+            // Of equal ones the last.
+            several => several.iter().max_by_key(|span| order(**span)),
+        };
+        chosen.copied().unwrap_or_default()
+    }
 }
 
 impl Annotations {
@@ -310,15 +348,16 @@ impl Annotations {
         match self.by_text.get_mut(&key) {
             None => {
                 let counts = matches!(annotation, Annotation::StartTimeOverlap(_));
-                self.by_text.insert(key, Place { span, fixes, occurrences: counts.then_some(1) });
+                let (spans, occurrences) = (vec![span], counts.then_some(1));
+                self.by_text.insert(key, Place { spans, fixes, occurrences });
             }
-            Some(Place { fixes: Some(known), .. }) => {
-                fixes.into_iter().for_each(|fixes| known.merge(fixes));
+            Some(place) => {
+                place.add(span);
+                if let (Some(known), Some(fixes)) = (&mut place.fixes, fixes) {
+                    known.merge(fixes);
+                }
+                place.occurrences = place.occurrences.map(|count| count + 1);
             }
-            Some(place) => match &mut place.occurrences {
-                Some(count) => *count += 1,
-                None => place.span = span,
-            },
         }
     }
 
@@ -331,13 +370,9 @@ impl Annotations {
     /// those of the other, in the same order, at `to`.
     pub(super) fn moved(&self, from: &[usize], to: &[usize]) -> Self {
         let mut moved = self.clone();
-        for place in moved.by_text.values_mut() {
-            // Remarks about the results of subqueries have no position.
-            if place.span != Span::default()
-                && let Some(at) = from.iter().position(|start| *start == place.span.start)
-            {
-                let length = place.span.end - place.span.start;
-                place.span = Span { start: to[at], end: to[at] + length };
+        for span in moved.by_text.values_mut().flat_map(|place| &mut place.spans) {
+            if let Some(at) = from.iter().position(|start| *start == span.start) {
+                *span = Span { start: to[at], end: to[at] + (span.end - span.start) };
             }
         }
         moved
@@ -352,11 +387,9 @@ impl Annotations {
                 }
                 Entry::Occupied(mut entry) => {
                     let known = entry.get_mut();
-                    match (&mut known.fixes, new.fixes) {
-                        (Some(known), Some(fixes)) => known.merge(fixes),
-                        // Those that are counted stay where they were first.
-                        _ if known.occurrences.is_none() => known.span = new.span,
-                        _ => {}
+                    new.spans.into_iter().for_each(|span| known.add(span));
+                    if let (Some(known), Some(fixes)) = (&mut known.fixes, new.fixes) {
+                        known.merge(fixes);
                     }
                     let counts = known.occurrences.zip(new.occurrences);
                     known.occurrences = counts.map(|(known, new)| known + new);
@@ -365,8 +398,17 @@ impl Annotations {
         }
     }
 
-    /// The texts of warnings and of infos, with positions in `query`, sorted.
-    pub(super) fn into_texts(self, query: &str) -> (Vec<String>, Vec<String>) {
+    /// The texts of warnings and of infos, with positions in `query`, which is the text of `expr`, sorted.
+    pub(super) fn into_texts(self, query: &str, expr: &Expr) -> (Vec<String>, Vec<String>) {
+        let order = OnceCell::new();
+        self.into_texts_by(query, |span| order.get_or_init(|| Order::of(expr)).rank(span))
+    }
+
+    fn into_texts_by(
+        self,
+        query: &str,
+        order: impl Fn(Span) -> usize,
+    ) -> (Vec<String>, Vec<String>) {
         let (mut warnings, mut infos) = (Vec::new(), Vec::new());
         for ((severity, mut text), place) in self.by_text {
             if let Some(fixes) = place.fixes {
@@ -375,7 +417,10 @@ impl Annotations {
             if let Some(count @ 2..) = place.occurrences {
                 write!(text, " ({count} occurrences)").expect("writing to a string cannot fail");
             }
-            let (line, column) = line_and_column(query, place.span.start);
+            let span = place.span(&order);
+            // Subqueries have no position.
+            let at = if span.start == span.end { 0 } else { span.start };
+            let (line, column) = line_and_column(query, at);
             write!(text, " ({line}:{column})").expect("writing to a string cannot fail");
             match severity {
                 Severity::Warning => warnings.push(text),
@@ -418,9 +463,9 @@ mod tests {
     fn check(annotations: &[(Annotation<'_>, usize)], query: &str, expected: &[&str]) {
         let mut all = Annotations::default();
         for (annotation, start) in annotations {
-            all.add(annotation, Span { start: *start, end: *start });
+            all.add(annotation, Span { start: *start, end: *start + 1 });
         }
-        let (mut warnings, infos) = all.into_texts(query);
+        let (mut warnings, infos) = all.into_texts_by(query, |_| 0);
         warnings.extend(infos);
         assert_eq!(warnings, expected);
     }
@@ -451,12 +496,12 @@ mod tests {
             for to in cuts.iter().copied().chain([all.len()]) {
                 let mut part = Annotations::default();
                 for (annotation, start) in &all[from..to] {
-                    part.add(annotation, Span { start: *start, end: *start });
+                    part.add(annotation, Span { start: *start, end: *start + 1 });
                 }
                 whole.extend(part);
                 from = to;
             }
-            whole.into_texts("0123456789")
+            whole.into_texts_by("0123456789", |span| span.start)
         };
         let expected = texts(&[]);
         assert!(expected.0.iter().any(|text| text.ends_with("(3 occurrences) (1:2)")));

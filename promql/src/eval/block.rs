@@ -18,7 +18,10 @@ pub(super) const ABSENT: f64 = stale_marker();
 
 /// Labels that describe the metric rather than the series; operations that change what a value means drop
 /// them.
-const METADATA: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
+const METADATA: [&str; 3] = [METRIC_NAME, TYPE_LABEL, "__unit__"];
+
+/// The label that tells the type of a metric.
+pub(super) const TYPE_LABEL: &str = "__type__";
 
 /// Floats for which a block takes memory at a time, unless a row has more.
 const CHUNK_FLOATS: usize = 1 << 14;
@@ -288,30 +291,44 @@ impl Merger {
     /// # Errors
     /// [`ExecutionError::DuplicateLabels`] when a step has two samples.
     pub(super) fn push(&mut self, series: Series, row: Row<'_>) -> Result<usize, QueryFailure> {
+        match self.push_unless_twice(series, row)? {
+            (at, None) => Ok(at),
+            (_, Some(_)) => Err(ExecutionError::DuplicateLabels.into()),
+        }
+    }
+
+    /// Adds or merges a row; says into which it went and at which step, if any, there first are two samples. From there on nothing is merged.
+    ///
+    /// # Errors
+    /// [`QueryFailure::OverBudget`]
+    pub(super) fn push_unless_twice(
+        &mut self,
+        series: Series,
+        row: Row<'_>,
+    ) -> Result<(usize, Option<usize>), QueryFailure> {
         let next = self.block.len();
         if let Some(by_labels) = &mut self.by_labels {
             let at = *by_labels.entry(series.labels.clone()).or_insert(next);
             if at != next {
-                self.merge_row(at, row.view())?;
-                return Ok(at);
+                return Ok((at, self.merge_row(at, row.view())));
             }
             self.block.charge.grow(2 * size_of::<(Labels, usize)>())?;
         }
         self.block.push(series, row)?;
-        Ok(next)
+        Ok((next, None))
     }
 
-    fn merge_row(&mut self, at: usize, row: RowRef<'_>) -> Result<(), QueryFailure> {
+    fn merge_row(&mut self, at: usize, row: RowRef<'_>) -> Option<usize> {
         for step in 0..row.values.len() {
             if is_absent(row.values[step]) {
                 continue;
             }
             if is_present(self.block.row(at).values[step]) {
-                return Err(ExecutionError::DuplicateLabels.into());
+                return Some(step);
             }
             self.block.set(at, step, row);
         }
-        Ok(())
+        None
     }
 
     /// The collected rows.

@@ -15,6 +15,7 @@ use super::arithmetic::Filter;
 use super::block::{ABSENT, Block, Merger, Series, Sink, is_present};
 use super::buffer::Buffer;
 use super::failure::QueryFailure;
+use super::peak::{self, Counts, Peaks};
 use super::plan::{ScalarPlan, Stage, VectorPlan};
 use super::record::{self, Record};
 use super::row::{Histograms, Row, RowRef};
@@ -38,6 +39,8 @@ pub(super) struct Worker<'e> {
     pub(super) delayed_names: bool,
     /// Start timestamps count.
     pub(super) use_starts: bool,
+    /// Types of metrics are labels.
+    pub(super) type_labels: bool,
     /// Remarks so far.
     pub(super) annotations: RefCell<Annotations>,
     /// Samples and steps since the last look at the clock.
@@ -95,6 +98,8 @@ pub(super) struct Evaluator<'e> {
     pub(super) store_warnings: RefCell<BTreeSet<String>>,
     /// What operations did, if that is asked for.
     pub(super) record: Option<Record>,
+    /// What parts of the query hold, if that is asked for.
+    pub(super) peaks: Option<Peaks>,
 }
 
 impl<'e> Deref for Evaluator<'e> {
@@ -131,6 +136,33 @@ impl Evaluator<'_> {
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryFailure> {
         self.context.check()?;
+        let Some(peaks) = &self.peaks else {
+            return self.stream_recorded(plan, steps, filter, sink);
+        };
+        let (mark, mut counts) = (peaks.mark(), Counts::new(steps.count, self.context));
+        self.stream_recorded(plan, steps, filter, &mut |series, row| {
+            if let Some(counts) = &mut counts {
+                counts.add(row.view());
+            }
+            sink(series, row)
+        })?;
+        let costs = peaks.since(mark);
+        let nothing = steps.count == 0;
+        peaks.push(if nothing {
+            peak::by_step([], counts)
+        } else {
+            peak::of_vector(plan, &costs, counts)
+        });
+        Ok(())
+    }
+
+    fn stream_recorded(
+        &self,
+        plan: &VectorPlan<'_>,
+        steps: Steps,
+        filter: Option<Filter>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), QueryFailure> {
         if steps.count == 0 {
             return Ok(());
         }
@@ -161,6 +193,7 @@ impl Evaluator<'_> {
             }
             VectorPlan::Smoothed(selector) => extended::stream(self, selector, steps, sink),
             VectorPlan::Nothing(input) => self.stream(input, steps, &mut |_, _| Ok(())),
+            VectorPlan::Failing(error) => Err(error.clone().into()),
             VectorPlan::Window(window) => window::stream(self, window, steps, filter, sink),
             VectorPlan::AbsentOverTime(source, labels) => {
                 absent::stream_over_time(self, source, labels, steps, sink)
@@ -244,7 +277,7 @@ impl Evaluator<'_> {
     /// [`QueryFailure::OverBudget`]
     pub(super) fn merger(&self, steps: Steps) -> Result<Merger, QueryFailure> {
         let block = Block::new(steps.count, self.context)?;
-        Ok(if self.delayed_names && steps.count == 1 {
+        Ok(if self.delayed_names && !steps.is_range {
             Merger::keeping_duplicates(block)
         } else {
             Merger::new(block)
@@ -290,6 +323,7 @@ impl Evaluator<'_> {
     ) -> Result<(), QueryFailure> {
         let mut held: Option<Block> = None;
         let mut rest = stages;
+        let mark = self.peaks.as_ref().map_or(0, Peaks::mark);
         while let Some(at) = rest.iter().position(|stage| !matches!(stage, Stage::Map(_))) {
             let (maps, from_blocking) = rest.split_at(at);
             let mut merger = match &from_blocking[0] {
@@ -301,7 +335,15 @@ impl Evaluator<'_> {
             })?;
             let block = merger.into_block();
             held = Some(match &from_blocking[0] {
-                Stage::Join(join) => join::evaluate(self, join, block, steps)?,
+                Stage::Join(join) => {
+                    let joined = join::evaluate(self, join, block, steps)?;
+                    if let Some(peaks) = &self.peaks {
+                        let operands = peaks.since(mark);
+                        let counts = Counts::of(&joined, self.context);
+                        peaks.push(peak::by_step(&operands, counts));
+                    }
+                    joined
+                }
                 Stage::Map(_) | Stage::Distinct => block,
             });
             rest = &from_blocking[1..];
@@ -318,6 +360,10 @@ impl Evaluator<'_> {
         steps: Steps,
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryFailure> {
+        let is_held = held.is_some();
+        let mark = self.peaks.as_ref().map_or(0, Peaks::mark);
+        // What is held has been evaluated before the scalars.
+        let mark = if is_held { mark.saturating_sub(1) } else { mark };
         let stream = |sink: &mut Sink<'_>| match held {
             Some(block) => block.stream(sink),
             None => self.stream_where(input, steps, map::filter_of(maps), sink),
@@ -325,7 +371,14 @@ impl Evaluator<'_> {
         if maps.is_empty() {
             return stream(sink);
         }
-        let mut mapper = map::Mapper::new(self, maps, steps)?;
+        let mut mapper = match map::Mapper::new(self, maps, steps) {
+            // Prometheus evaluates the vector before scalars on the right of it, so it may have failed before they do.
+            Err(QueryFailure::Execution(error)) if !maps.iter().any(map::has_scalar_left) => {
+                stream(&mut |_, _| Ok(()))?;
+                return Err(error.into());
+            }
+            mapper => mapper?,
+        };
         let before = self.samples.held();
         let mut kept = 0;
         stream(&mut |mut series, mut row| {
@@ -339,6 +392,9 @@ impl Evaluator<'_> {
             sink(series, row)
         })?;
         self.samples.release_to(before, kept);
+        if let Some(peaks) = &self.peaks {
+            peaks.push(mapper.cost(maps, peaks.since(mark), is_held));
+        }
         Ok(())
     }
 
@@ -349,7 +405,7 @@ impl Evaluator<'_> {
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryFailure> {
         if steps.count == 1 {
-            return self.stream(input, steps, sink);
+            return self.stream(input, steps.first(), sink);
         }
         let mut wide = self.empty_row(steps)?;
         let outer = RefCell::new(Some(self.samples.exchange(Tally::default())));
@@ -371,7 +427,7 @@ impl Evaluator<'_> {
         });
         exchange();
         let once = outer.into_inner().unwrap_or_default();
-        self.samples.looked_at_each_step(&once, steps.count);
+        self.samples.count_each_step(&once, steps.count);
         result
     }
 }

@@ -343,7 +343,7 @@ pub(super) fn stream(
         if samples == 0 {
             return Ok(());
         }
-        evaluator.samples.looked_at_row(row.view(), samples);
+        // Prometheus does not count what it interpolates between.
         evaluator.samples.hold(samples)?;
         sink(Series::new(of.labels.clone()), row)
     })

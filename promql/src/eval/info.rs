@@ -90,6 +90,7 @@ fn fetch(
         stats_only: false,
         extension: None,
         projection: None,
+        typed: false,
     };
     let mut series = Vec::new();
     selector::stream_sample_times(evaluator, &selector, steps, &mut |found, row| {

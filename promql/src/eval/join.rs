@@ -224,8 +224,8 @@ impl Sides {
             by_group[*group].push(index);
         }
         let mut pairs = Pairs::new(join, evaluator, groups.len(), steps)?;
-        if let Some((step, _)) = &conflict {
-            pairs.valid = *step;
+        if let Some((step, conflict)) = conflict {
+            pairs.failure.is_conflict(step, conflict);
         }
         let on_one = match fill_one {
             Some(_) => Some(presence(evaluator, one, one_groups, groups.len())?),
@@ -254,8 +254,8 @@ impl Sides {
                 pairs.combine(group, (&series, row), (one.series(index), one.row(index)))?;
             }
         }
-        if let Some((_, conflict)) = conflict {
-            return Err(conflict.into());
+        if let Some(error) = pairs.failure.error {
+            return Err(error.into());
         }
         let results = pairs.results.into_block();
         for remark in pairs.remarks.last.into_iter().flatten() {
@@ -363,8 +363,7 @@ struct Pairs<'j> {
     evaluator: &'j Evaluator<'j>,
     results: Merger,
     width: usize,
-    /// Steps before the first at which a group has several samples on the "one" side. Later ones do not matter.
-    valid: usize,
+    failure: Failure,
     /// By group and step, whether there is a result: for one-to-one matching, and where what has none is filled.
     matched: Flags,
     /// For group modifiers, whose results must differ within a group: by group and labels, the steps that have
@@ -390,7 +389,7 @@ impl<'j> Pairs<'j> {
             evaluator,
             results: evaluator.merger(steps)?,
             width,
-            valid: width,
+            failure: Failure { conflicts: width, duplicates: width, error: None },
             matched,
             by_labels: HashMap::new(),
             remarks: Remarks::default(),
@@ -413,8 +412,12 @@ impl<'j> Pairs<'j> {
         combination.rows(left.values, right.values, &mut self.out);
         let histograms = self.remarks.combine(combination, left, right, &mut self.out);
         let series = self.claim(group, many, one, (many_row.values, one_row.values))?;
-        if self.valid == self.width && any_present(&self.out) {
-            self.results.push(series, Row { values: &mut self.out, histograms })?;
+        let mut row = Row { values: &mut self.out, histograms };
+        (self.failure.duplicates..self.width).for_each(|step| row.remove(step));
+        if any_present(row.values)
+            && let (_, Some(step)) = self.results.push_unless_twice(series, row)?
+        {
+            self.failure.is_duplicate(step);
         }
         Ok(())
     }
@@ -436,10 +439,13 @@ impl<'j> Pairs<'j> {
             series.drop_name(delayed);
         }
         let failed = &self.remarks.failed;
-        let operands = (&operands.0[..self.valid], &operands.1[..self.valid]);
+        let matters = self.failure.conflicts;
+        let operands = (&operands.0[..matters], &operands.1[..matters]);
         if self.join.matching.cardinality == Cardinality::OneToOne {
             let matched = &mut self.matched.set[group * self.width..][..self.width];
-            claim(matched, operands, failed).map_err(|()| ExecutionError::ManyToOne)?;
+            if let Err(step) = claim(matched, operands, failed) {
+                self.failure.is_conflict(step, ExecutionError::ManyToOne);
+            }
             return Ok(series);
         }
         let seen = match self.by_labels.entry((group, series.labels.clone())) {
@@ -449,7 +455,9 @@ impl<'j> Pairs<'j> {
                 entry.insert(Flags::charged(self.evaluator, self.width, bytes)?)
             }
         };
-        claim(&mut seen.set, operands, failed).map_err(|()| ExecutionError::GroupingNotUnique)?;
+        if let Err(step) = claim(&mut seen.set, operands, failed) {
+            self.failure.is_conflict(step, ExecutionError::GroupingNotUnique);
+        }
         if let Some(matched) = self.matched.set.get_mut(group * self.width..)
             && !matched.is_empty()
         {
@@ -459,13 +467,37 @@ impl<'j> Pairs<'j> {
     }
 }
 
-/// Marks the steps at which both operands have a sample; fails if one is marked already. Comparisons that filter the result away
+/// Why an operation has no result. Prometheus goes step by step, so of several reasons that of the earliest step counts, and within a step
+/// conflicts come before results of equal labels.
+struct Failure {
+    /// Conflicts matter at steps before this one.
+    conflicts: usize,
+    /// Results of equal labels matter at steps before this one.
+    duplicates: usize,
+    error: Option<ExecutionError>,
+}
+
+impl Failure {
+    /// There is a conflict at a step at which it matters.
+    fn is_conflict(&mut self, step: usize, error: ExecutionError) {
+        (self.conflicts, self.duplicates) = (step, step);
+        self.error = Some(error);
+    }
+
+    /// There are results of equal labels at a step at which they matter.
+    fn is_duplicate(&mut self, step: usize) {
+        (self.conflicts, self.duplicates) = (step + 1, step);
+        self.error = Some(ExecutionError::DuplicateLabels);
+    }
+}
+
+/// Marks the steps at which both operands have a sample; fails with the first that is marked already. Comparisons that filter the result away
 /// count: whether a match is ambiguous does not depend on values. Pairs of kinds that have no result do not.
-fn claim(taken: &mut [bool], (many, one): (&[f64], &[f64]), failed: &[bool]) -> Result<(), ()> {
+fn claim(taken: &mut [bool], (many, one): (&[f64], &[f64]), failed: &[bool]) -> Result<(), usize> {
     for (step, ((taken, a), b)) in taken.iter_mut().zip(many).zip(one).enumerate() {
         let has_result = failed.get(step) != Some(&true);
         if is_present(*a) && is_present(*b) && has_result && std::mem::replace(taken, true) {
-            return Err(());
+            return Err(step);
         }
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Operations on each sample alone: functions of one float or one histogram, a sign, a scalar operand.
 
+use std::rc::Rc;
+
 use model::{FloatHistogram, METRIC_NAME};
 
 use super::annotations::Kind;
@@ -10,6 +12,7 @@ use super::dates::DatePart;
 use super::elements::Remark;
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
+use super::peak::{self, Cost, Counts};
 use super::plan::{Map, ScalarOperation, ScalarPlan, Stage};
 use super::row::{Cell, Histograms, Row};
 use super::scalar::ScalarRow;
@@ -23,6 +26,8 @@ pub(super) struct Mapper<'e> {
     maps: Vec<Prepared>,
     steps: Steps,
     scratch: Scratch,
+    /// What each map leaves at each step, if that is asked for.
+    counts: Vec<Option<Counts>>,
 }
 
 /// Room for two rows.
@@ -64,6 +69,11 @@ pub(super) fn filter_of(stages: &[Stage<'_>]) -> Option<Filter> {
     }
 }
 
+/// Whether a stage has a scalar on the left of its vector.
+pub(super) fn has_scalar_left(stage: &Stage<'_>) -> bool {
+    matches!(stage, Stage::Map(Map::Scalar(operation)) if operation.scalar_left)
+}
+
 impl<'e> Mapper<'e> {
     /// Evaluates the scalars of `stages`, which are maps.
     ///
@@ -88,7 +98,37 @@ impl<'e> Mapper<'e> {
             }
         }
         let scratch = Scratch(Buffer::new(ABSENT, 2 * steps.count, evaluator.context)?);
-        Ok(Self { evaluator, maps, steps, scratch })
+        let counted = if evaluator.peaks.is_some() { maps.len() } else { 0 };
+        let counts = (0..counted).map(|_| Counts::new(steps.count, evaluator.context)).collect();
+        Ok(Self { evaluator, maps, steps, scratch, counts })
+    }
+
+    /// What evaluating the maps, which are `stages`, holds: `costs` are those of their scalars and of the input, which comes first if it is held
+    /// and else last.
+    pub(super) fn cost(
+        self,
+        stages: &[Stage<'_>],
+        mut costs: Vec<Option<Rc<Cost>>>,
+        is_held: bool,
+    ) -> Option<Rc<Cost>> {
+        let at = if is_held { 0 } else { costs.len().checked_sub(1)? };
+        let mut input = if costs.is_empty() { return None } else { costs.remove(at) };
+        let mut scalars = costs.into_iter();
+        for (stage, counts) in stages.iter().zip(self.counts) {
+            let Stage::Map(map) = stage else { continue };
+            let plans: Vec<&ScalarPlan<'_>> = match map {
+                Map::Round(to) => vec![to],
+                Map::Clamp(min, max) => vec![min, max],
+                Map::Scalar(operation) => vec![&operation.scalar],
+                _ => Vec::new(),
+            };
+            let own: Vec<_> = scalars.by_ref().take(plans.len()).collect();
+            let written = own.into_iter().zip(plans);
+            let written = written.filter(|(_, plan)| peak::is_written(map, plan));
+            let written: Vec<_> = written.map(|(cost, _)| cost).collect();
+            input = peak::of_map(map, &input, &written, counts);
+        }
+        input
     }
 
     /// Changes a row in place; all of its samples may vanish.
@@ -120,6 +160,9 @@ impl<'e> Mapper<'e> {
                     step_times(row.values, self.steps);
                 }
                 Operation::Scalar(scalar) => scalar.apply(row, &mut self.scratch, self.evaluator),
+            }
+            if let Some(Some(counts)) = self.counts.get_mut(at) {
+                counts.add(row.view());
             }
         }
         match drops {

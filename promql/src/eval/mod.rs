@@ -29,7 +29,9 @@ mod map;
 mod mixed_window;
 mod moments;
 mod native_quantile;
+mod order;
 mod over_time;
+mod peak;
 mod plan;
 mod quantile;
 mod rate;
@@ -58,13 +60,14 @@ use foldhash::{HashSet, HashSetExt};
 use model::{Charge, Columns, Labels, QueryContext, Queryable, Sample, TimeRange, Timestamp};
 use telemetry::{IntGauge, Registry, register};
 
-use crate::ast::Expr;
+use crate::ast::{Expr, ValueType};
 use crate::parse::{ParseOptions, parse_here};
 use crate::stack;
 use crate::value::{HeldBytes, MatrixSeries, QueryResult, Value, VectorSample};
 use annotations::Annotations;
 use block::{Block, Merger, Series, without_metadata};
 use evaluator::{Evaluator, Worker};
+use peak::Peaks;
 use plan::{Plan, PlanContext, Source, VectorPlan, plan};
 use record::Record;
 use row::{Row, RowRef};
@@ -111,6 +114,8 @@ pub struct EngineOptions {
     pub delayed_name_removal: bool,
     /// Start timestamps tell of counter resets (`use-start-timestamps`).
     pub use_start_timestamps: bool,
+    /// Metrics tell their type in a label, so remarks on what is no counter go by that rather than by names (`type-and-unit-labels`).
+    pub type_and_unit_labels: bool,
     /// Threads that evaluate at a time: that of each query, and helpers that all queries share, one fewer than this. At least 1.
     pub parallelism: usize,
     /// Samples and steps that must be ahead of a query for helpers to be called: less, some ten milliseconds of work, is done as soon alone.
@@ -129,6 +134,7 @@ impl Default for EngineOptions {
             subquery_step: Duration::from_secs(60),
             delayed_name_removal: false,
             use_start_timestamps: false,
+            type_and_unit_labels: false,
             parallelism: 1,
             parallel_work_min: 1_000_000,
             parse: ParseOptions::default(),
@@ -145,6 +151,8 @@ pub struct QueryOptions {
     pub timeout: Option<Duration>,
     /// Count the samples that each step looks at (`stats=all` with `promql-per-step-stats`).
     pub per_step_stats: bool,
+    /// Tell how many samples are held at most as Prometheus counts them, not as they are held (`stats`).
+    pub peak_stats: bool,
     /// Write down what each operation did.
     pub explain: bool,
 }
@@ -278,13 +286,15 @@ impl Engine {
             lookback,
             subquery_interval: self.subquery_step.load(Ordering::Relaxed),
             delayed_names,
+            type_labels: self.options.type_and_unit_labels,
+            by_the_letter: options.peak_stats,
         };
-        let (plan, bounds) = plan(expr, &plan_context)?;
         if let Times::Range(..) = times
-            && matches!(plan, Plan::Matrix(_) | Plan::Text(_))
+            && matches!(expr.value_type(), ValueType::Matrix | ValueType::String)
         {
             return Err(InvalidQuery::RangeType(expr.value_type()).into());
         }
+        let (plan, bounds) = plan(expr, &plan_context)?;
         let querier = match bounds {
             Some(TimeRange { min, max }) if min <= max => {
                 Some(store.querier(TimeRange { min, max })?)
@@ -296,6 +306,7 @@ impl Engine {
             lookback,
             delayed_names,
             use_starts: self.options.use_start_timestamps,
+            type_labels: self.options.type_and_unit_labels,
             annotations: RefCell::new(Annotations::default()),
             unchecked: Cell::new(0),
         };
@@ -307,9 +318,10 @@ impl Engine {
             kept: Kept::default(),
             store_warnings: RefCell::default(),
             record: options.explain.then(Record::default),
+            peaks: options.peak_stats.then(Peaks::default),
         };
         let per_step = if options.per_step_stats { steps.count } else { 0 };
-        let _counts = context.budget.charge(per_step.saturating_mul(3 * size_of::<u64>()))?;
+        let _counts = context.budget.charge(per_step.saturating_mul(6 * size_of::<u64>()))?;
         if per_step > 0 {
             evaluator.samples.count_per_step(per_step);
         }
@@ -332,13 +344,28 @@ impl Engine {
             (Plan::Vector(vector), Times::Instant(t)) => vector_at(&evaluator, vector, t)?,
             (Plan::Vector(vector), Times::Range(..)) => vector_over(&evaluator, vector, steps)?,
         };
-        let stats = evaluator.samples.stats();
-        let samples_per_step = steps.iter().zip(evaluator.samples.per_step()).collect();
-        let (mut warnings, infos) = evaluator.worker.annotations.into_inner().into_texts(query);
+        let mut stats = evaluator.samples.stats();
+        if let Some(peak) = evaluator.peaks.as_ref().and_then(Peaks::peak) {
+            stats.samples_peak = peak;
+        }
+        let (looked_at, read) = evaluator.samples.per_step();
+        let samples_per_step = steps.iter().zip(looked_at).collect();
+        let samples_read_per_step = steps.iter().zip(read).collect();
+        let (mut warnings, infos) =
+            evaluator.worker.annotations.into_inner().into_texts(query, expr);
         warnings.extend(evaluator.store_warnings.into_inner());
         let held = HeldBytes::new(held);
         let explained = evaluator.record.map(|record| record.into_tree(String::from(query)));
-        Ok(QueryResult { value, warnings, infos, stats, samples_per_step, explained, held })
+        Ok(QueryResult {
+            value,
+            warnings,
+            infos,
+            stats,
+            samples_per_step,
+            samples_read_per_step,
+            explained,
+            held,
+        })
     }
 }
 
@@ -490,7 +517,7 @@ fn ranges(
             let outer = evaluator.samples.exchange(Tally::default());
             let result = subquery::stream_subquery(evaluator, subquery, steps, &mut push);
             let inner = evaluator.samples.exchange(outer);
-            evaluator.samples.looked_at_each_step(&inner, 1);
+            evaluator.samples.count_each_step(&inner, 1);
             result?;
         }
         Source::Selector { .. } => {

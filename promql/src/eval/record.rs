@@ -90,7 +90,7 @@ pub(super) fn stream(
     let node = record.enter(plan);
     let budget = &evaluator.context.budget;
     let (start, used_before) = (Instant::now(), budget.bytes_used());
-    let read_before = evaluator.samples.stats().samples_read;
+    let read_before = evaluator.samples.stats().samples_decoded;
     // Of those who take the results.
     let (mut their_time, mut their_bytes) = (Duration::ZERO, 0_u64);
     let (mut series, mut samples, mut bytes) = (0, 0, 0);
@@ -112,7 +112,7 @@ pub(super) fn stream(
     explained.series += series;
     explained.samples += samples;
     explained.bytes = explained.bytes.max(bytes);
-    explained.samples_read += evaluator.samples.stats().samples_read - read_before;
+    explained.samples_read += evaluator.samples.stats().samples_decoded - read_before;
     explained.seconds += start.elapsed().saturating_sub(their_time).as_secs_f64();
     result
 }
@@ -125,7 +125,7 @@ fn describe(plan: &VectorPlan<'_>) -> String {
             format!("start_timestamp({})", selector_text(selector))
         }
         VectorPlan::Smoothed(selector) => format!("{} smoothed", selector_text(selector)),
-        VectorPlan::Nothing(_) => String::from("nothing"),
+        VectorPlan::Nothing(_) | VectorPlan::Failing(_) => String::from("nothing"),
         VectorPlan::Window(window) => {
             format!("{:?} of {}", window.function, source_text(&window.source))
         }

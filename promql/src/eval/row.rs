@@ -190,14 +190,24 @@ impl Histograms {
 
 /// How many samples a histogram counts for: one for each sixteen bytes that it takes in Prometheus, time included.
 pub(super) fn weight(histogram: &FloatHistogram) -> u64 {
-    const STRUCT_BYTES: usize = 168;
     const TIME_BYTES: usize = 8;
+    ((bytes_of(histogram) + TIME_BYTES) / 16) as u64
+}
+
+/// How many samples a histogram counts for among those of a single step, where Prometheus counts one more for what is beside it.
+pub(super) fn weight_in_vector(histogram: &FloatHistogram) -> u64 {
+    1 + (bytes_of(histogram) / 16) as u64
+}
+
+/// Bytes that a histogram takes in Prometheus.
+fn bytes_of(histogram: &FloatHistogram) -> usize {
+    const STRUCT_BYTES: usize = 168;
     let parts = histogram.positive_spans.len()
         + histogram.negative_spans.len()
         + histogram.positive_counts.len()
         + histogram.negative_counts.len()
         + histogram.custom_bounds.len();
-    ((STRUCT_BYTES + TIME_BYTES + 8 * parts) / 16) as u64
+    STRUCT_BYTES + 8 * parts
 }
 
 /// Number of samples of columns; a histogram counts for several.

@@ -7,6 +7,7 @@ use super::block::is_present;
 use super::buffer::Buffer;
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
+use super::peak::{self, Counts, Peaks};
 use super::plan::{ScalarPlan, VectorPlan};
 use super::samples::Tally;
 use super::seconds;
@@ -79,6 +80,19 @@ pub(super) fn evaluate(
     plan: &ScalarPlan<'_>,
     steps: Steps,
 ) -> Result<ScalarRow, QueryFailure> {
+    let Some(peaks) = &evaluator.peaks else { return evaluate_plan(evaluator, plan, steps) };
+    let mark = peaks.mark();
+    let row = evaluate_plan(evaluator, plan, steps)?;
+    let costs = peaks.since(mark);
+    peaks.push(peak::of_scalar(plan, &costs, Counts::ones(steps.count, evaluator.context)));
+    Ok(row)
+}
+
+fn evaluate_plan(
+    evaluator: &Evaluator<'_>,
+    plan: &ScalarPlan<'_>,
+    steps: Steps,
+) -> Result<ScalarRow, QueryFailure> {
     let inner = |plan| evaluate(evaluator, plan, steps);
     Ok(match plan {
         ScalarPlan::Constant(value) => ScalarRow::Constant(*value),
@@ -89,9 +103,20 @@ pub(super) fn evaluate(
         }
         ScalarPlan::FromVector(input) => from_vector(evaluator, input, steps)?,
         ScalarPlan::Chain(first, links) => {
+            let mark = evaluator.peaks.as_ref().map_or(0, Peaks::mark);
             let mut row = inner(first)?;
             for (op, right) in links {
                 evaluator.context.check()?;
+                if let Some(peaks) = &evaluator.peaks {
+                    // All but the last operation; that is the whole.
+                    let left = peaks.since(mark);
+                    if left.len() > 1 {
+                        let ones = Counts::ones(steps.count, evaluator.context);
+                        peaks.push(peak::by_step(&left, ones));
+                    } else {
+                        left.into_iter().for_each(|cost| peaks.push(cost));
+                    }
+                }
                 row = row.zip(inner(right)?, |a, b| arithmetic::scalars(*op, a, b));
             }
             row
@@ -103,7 +128,7 @@ pub(super) fn evaluate(
             let outer = evaluator.samples.exchange(Tally::default());
             let row = evaluate(evaluator, input, steps.first());
             let once = evaluator.samples.exchange(outer);
-            evaluator.samples.looked_at_each_step(&once, steps.count);
+            evaluator.samples.count_each_step(&once, steps.count);
             ScalarRow::Constant(row?.at(0))
         }
     })

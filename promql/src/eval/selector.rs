@@ -1,5 +1,6 @@
 //! Reads series: one sample for each step, or all samples of a range.
 
+use std::iter;
 use std::sync::Arc;
 
 use model::{
@@ -8,7 +9,7 @@ use model::{
 };
 
 use super::arithmetic::Filter;
-use super::block::{ABSENT, Series, Sink, is_present};
+use super::block::{ABSENT, Series, Sink, TYPE_LABEL, is_present};
 use super::evaluator::{Evaluator, Worker};
 use super::failure::QueryFailure;
 use super::layout::{Layouts, Run, Shape};
@@ -61,7 +62,10 @@ impl<'e> Selected<'e> {
         range: TimeRange,
     ) -> Result<Self, QueryFailure> {
         let names = selector.projection.map(|projection| {
-            let of_remarks = projection.metric_name.then_some(METRIC_NAME);
+            let type_label = evaluator.type_labels.then_some(TYPE_LABEL);
+            let of_remarks =
+                projection.metric_name.then(|| iter::once(METRIC_NAME).chain(type_label));
+            let of_remarks = of_remarks.into_iter().flatten();
             projection.grouping.iter().map(String::as_str).chain(of_remarks).collect::<Vec<_>>()
         });
         let selection =

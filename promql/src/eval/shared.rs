@@ -6,11 +6,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::annotations::Annotations;
 use super::block::{Block, Sink};
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
+use super::peak::{Cost, Peaks};
 use super::plan::Shared;
 use super::row::Row;
 use super::samples::{Mark, Segment, Tally};
@@ -38,6 +40,8 @@ struct Rows {
     starts: Vec<usize>,
     /// Occurrences that have not been evaluated.
     left: usize,
+    /// What evaluating the part holds, if that is asked for and known.
+    cost: Option<Rc<Cost>>,
 }
 
 /// Evaluates a part that occurs elsewhere, too, or hands on what was kept when it was evaluated.
@@ -55,6 +59,9 @@ pub(super) fn stream(
     match kept {
         Some(mut rows) => {
             rows.left -= 1;
+            if let Some(peaks) = &evaluator.peaks {
+                peaks.push(rows.cost.clone());
+            }
             if rows.left == 0 {
                 return rows.hand_on(evaluator, shared, sink);
             }
@@ -88,6 +95,7 @@ fn evaluate(
         looked_at: Tally::default(),
         starts: shared.starts.clone(),
         left: shared.occurrences - 1,
+        cost: None,
     });
     let held = evaluator.samples.held();
     let watch = RefCell::new(Watch::begin(evaluator));
@@ -106,8 +114,9 @@ fn evaluate(
     })?;
     let mut watch = watch.into_inner();
     watch.pause(evaluator, held, &mut rows);
-    evaluator.samples.looked_at_too(&watch.tally);
-    Ok(rows.map(|rows| Rows { looked_at: watch.tally, ..rows }))
+    evaluator.samples.count(&watch.tally);
+    let cost = evaluator.peaks.as_ref().and_then(Peaks::newest);
+    Ok(rows.map(|rows| Rows { looked_at: watch.tally, cost, ..rows }))
 }
 
 /// What is counted and remarked while a part is evaluated, but not while its rows are dealt with.
@@ -167,7 +176,7 @@ impl Rows {
             starts: (&starts, &shared.starts),
             rows: 0,
         };
-        evaluator.samples.looked_at_too(&looked_at);
+        evaluator.samples.count(&looked_at);
         block.stream(&mut |series, row| {
             replay.next()?;
             sink(series, row)
@@ -191,7 +200,7 @@ impl Rows {
             starts: (&self.starts, &shared.starts),
             rows: 0,
         };
-        evaluator.samples.looked_at_too(&self.looked_at);
+        evaluator.samples.count(&self.looked_at);
         let mut copy = evaluator.empty_row(steps)?;
         for (series, row) in self.block.rows() {
             evaluator.context.check()?;

@@ -31,7 +31,10 @@ pub(super) fn stream_source(
         }
         Source::Subquery(subquery) => {
             // What the subquery looks at is not what the query's steps look at: those look at its results.
-            let outer = RefCell::new(Some(evaluator.samples.exchange(Tally::default())));
+            let (inner, windows) = (inner_steps(subquery, steps), (subquery.look, subquery.range));
+            let by_step = evaluator.samples.counts_per_step();
+            let own = Tally::of_subquery(inner, steps, windows, by_step);
+            let outer = RefCell::new(Some(evaluator.samples.exchange(own)));
             let exchange = || {
                 let tally = outer.borrow_mut().take().unwrap_or_default();
                 *outer.borrow_mut() = Some(evaluator.samples.exchange(tally));
@@ -43,6 +46,9 @@ pub(super) fn stream_source(
                 result
             });
             exchange();
+            if let Some(own) = outer.into_inner() {
+                evaluator.samples.count_subquery(&own, inner, steps, windows);
+            }
             result
         }
     }
@@ -100,12 +106,13 @@ fn inner_steps(subquery: &Subquery<'_>, steps: Steps) -> Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ast::Span;
     use crate::eval::plan::{Look, ScalarPlan, VectorPlan};
 
     fn check(range: i64, interval: i64, offset: i64, steps: Steps, expected: &[i64]) {
         let input = VectorPlan::FromScalar(Box::new(ScalarPlan::Constant(1.0)));
         let look = Look { offset, at: None };
-        let subquery = Subquery { input, range, interval, look };
+        let subquery = Subquery { input, range, interval, look, span: Span::default() };
         let times: Vec<_> = inner_steps(&subquery, steps).iter().collect();
         assert_eq!(times, expected, "[{range}:{interval}] offset {offset} at {steps:?}");
     }

@@ -10,15 +10,16 @@ use model::{Charge, Columns, Labels, METRIC_NAME, MatchOp, QueryContext, Timesta
 
 use super::annotations::Annotation;
 use super::arithmetic::Filter;
-use super::block::{ABSENT, Series, Sink, entry_bytes};
+use super::block::{ABSENT, Series, Sink, TYPE_LABEL, entry_bytes};
 use super::evaluator::{Evaluator, Worker};
 use super::failure::{ExecutionError, QueryFailure};
 use super::layout::Layouts;
+use super::peak::Windows;
 use super::plan::{Look, Source, Window, WindowFunction};
 use super::quantile::quantile_of_sorted;
 use super::rate::Extrapolation;
 use super::row::{Histograms, Row, RowRef, weight};
-use super::samples::windows_per_step;
+use super::samples::{PerStep, Tally, samples_of_last};
 use super::scalar::ScalarRow;
 use super::selector::{Decoded, Selected};
 use super::sorted_window::SortedWindow;
@@ -219,8 +220,10 @@ struct WindowMaker<'e> {
     window: &'e Window<'e>,
     parameters: Parameters,
     frame: Frame<'e>,
-    /// Samples that steps look at are counted by step.
-    per_step: bool,
+    /// What is counted for each step.
+    per_step: PerStep,
+    /// What is held is counted as Prometheus does.
+    peaks: bool,
     /// Where series come from; `None` if a subquery has them.
     selected: Option<Selected<'e>>,
     /// Of what does not pass, labels are not looked at.
@@ -239,8 +242,11 @@ struct Computed {
     histograms: Histograms,
     /// Of the row.
     samples: u64,
-    sizes: WindowSizes,
-    per_step: Option<Vec<u64>>,
+    /// Samples of the largest window.
+    largest: u64,
+    /// And of the last, if that is asked for.
+    last: u64,
+    tally: Tally,
     decoded: u64,
 }
 
@@ -273,8 +279,16 @@ impl WindowMaker<'_> {
         // Windows that overlap were looked at as often.
         worker.check_after(usize::try_from(sizes.total).unwrap_or(usize::MAX))?;
         let samples = RowRef { values: out, histograms: &histograms }.samples();
-        let per_step = self.per_step.then(|| windows_per_step(*frame, columns));
-        Ok(Computed { series, histograms, samples, sizes, per_step, decoded: 0 })
+        let source = &window.source;
+        let reached = match source.extension() {
+            Some(extension) => extended::extended_frame(*frame, extension, worker.lookback),
+            None => *frame,
+        };
+        let (stored, per_step) = (source.is_stored(), self.per_step);
+        let tally = Tally::of_windows(reached, columns, sizes.total, stored, per_step);
+        let largest = sizes.largest;
+        let last = if self.peaks { samples_of_last(reached, columns) } else { 0 };
+        Ok(Computed { series, histograms, samples, largest, last, tally, decoded: 0 })
     }
 }
 
@@ -299,10 +313,16 @@ impl Maker for WindowMaker<'_> {
         let (columns, decoded) = selected.read_samples(worker, index, &mut state.decoded)?;
         if columns.is_empty() {
             let (series, histograms) = (Series::new(Labels::empty()), Histograms::default());
-            let sizes = WindowSizes::default();
-            let nothing =
-                Computed { series, histograms, samples: 0, sizes, per_step: None, decoded };
-            return Ok(Some(nothing));
+            let tally = Tally::default();
+            return Ok(Some(Computed {
+                series,
+                histograms,
+                samples: 0,
+                largest: 0,
+                last: 0,
+                tally,
+                decoded,
+            }));
         }
         let series = || selected.series(index);
         let computed = self.compute(worker, &mut state.layouts, series, columns, row)?;
@@ -315,9 +335,7 @@ impl Maker for WindowMaker<'_> {
 
     fn bytes(&self, made: &Option<Computed>) -> usize {
         let own = made.as_ref().map_or(0, |made| {
-            made.series.labels.packed_bytes()
-                + made.histograms.bytes()
-                + made.per_step.as_ref().map_or(0, |counts| size_of_val(&**counts))
+            made.series.labels.packed_bytes() + made.histograms.bytes() + made.tally.bytes()
         });
         size_of::<Computed>() + own
     }
@@ -343,14 +361,18 @@ pub(super) fn stream(
     let frame = Frame { steps, look, range, context: evaluator.context };
     let per_step = evaluator.samples.counts_per_step();
     // Labels are looked at here, too, where there may be some twice or their name may be odd.
-    let filter = filter.filter(|_| !window.may_collide && !may_remark_on_name(window));
-    let mut maker = WindowMaker { window, parameters, frame, per_step, selected: None, filter };
+    let remarks = may_remark_on_name(window, evaluator.type_labels);
+    let filter = filter.filter(|_| !window.may_collide && !remarks);
+    let peaks = evaluator.peaks.is_some();
+    let mut maker =
+        WindowMaker { window, parameters, frame, per_step, peaks, selected: None, filter };
     let mut handing = HandingOn {
         evaluator,
         window,
         seen: HashSet::new(),
         held: evaluator.context.budget.charge(0)?,
         kept: 0,
+        windows: Windows::default(),
     };
     let before = evaluator.samples.held();
     match &window.source {
@@ -373,6 +395,9 @@ pub(super) fn stream(
         }
     }
     evaluator.samples.release_to(before, handing.kept);
+    if let Some(peaks) = &evaluator.peaks {
+        peaks.push(handing.windows.cost(evaluator.context));
+    }
     Ok(())
 }
 
@@ -385,6 +410,7 @@ struct HandingOn<'e> {
     held: Charge,
     /// Samples of the rows so far.
     kept: u64,
+    windows: Windows,
 }
 
 impl HandingOn<'_> {
@@ -395,10 +421,11 @@ impl HandingOn<'_> {
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryFailure> {
         let Self { evaluator, window, .. } = self;
-        let Computed { mut series, histograms, samples, sizes, per_step, decoded } = computed;
+        let Computed { mut series, histograms, samples, largest, last, tally, decoded } = computed;
+        self.windows.add(largest, last, samples);
         evaluator.samples.decoded(decoded);
-        evaluator.samples.looked_at_windows(sizes.total, per_step.as_deref());
-        evaluator.samples.hold_for_a_moment(sizes.largest.max(samples))?;
+        evaluator.samples.count(&tally);
+        evaluator.samples.hold_for_a_moment(largest.max(samples))?;
         if samples == 0 {
             return Ok(());
         }
@@ -425,10 +452,13 @@ fn is_counter(name: &str) -> bool {
     ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix))
 }
 
-/// Whether there may be a series whose name is worth a remark.
-fn may_remark_on_name(window: &Window<'_>) -> bool {
+/// Whether there may be a series whose name or, where `type_labels` tell it, type is worth a remark.
+fn may_remark_on_name(window: &Window<'_>, type_labels: bool) -> bool {
     if !matches!(window.function, WindowFunction::Rate | WindowFunction::Increase) {
         return false;
+    }
+    if type_labels {
+        return true;
     }
     let Source::Selector { selector, .. } = &window.source else { return true };
     !selector.matchers.iter().any(|matcher| {
@@ -443,7 +473,16 @@ fn remark_on_name(evaluator: &Evaluator<'_>, window: &Window<'_>, series: &Serie
         return;
     }
     let name = series.labels.metric_name();
-    if !name.is_empty() && !is_counter(name) {
+    if name.is_empty() {
+        return;
+    }
+    if evaluator.type_labels {
+        let of = series.labels.get(TYPE_LABEL).unwrap_or_default();
+        if !matches!(of, "counter" | "histogram") {
+            let remark = Annotation::PossibleNonCounterType { metric: name, of };
+            evaluator.annotate(&remark, window.source.span());
+        }
+    } else if !is_counter(name) {
         evaluator.annotate(&Annotation::PossibleNonCounter(name), window.source.span());
     }
 }

@@ -22,7 +22,8 @@ pub(super) fn duration(input: Tokens<'_>) -> Parsed<'_, DurationExpr> {
 pub(super) fn positive_duration(input: Tokens<'_>) -> Parsed<'_, DurationExpr> {
     let (rest, duration) = duration(input)?;
     if literal(&duration).is_some_and(|seconds| seconds <= 0.0) {
-        return Err(input.refuse(duration.span, ParseErrorKind::DurationNotPositive));
+        let kind = ParseErrorKind::DurationNotPositive;
+        return Err(rest.refuse_after_next(duration.span, kind));
     }
     Ok((rest, as_seconds(duration)))
 }
@@ -30,26 +31,32 @@ pub(super) fn positive_duration(input: Tokens<'_>) -> Parsed<'_, DurationExpr> {
 /// What follows `offset`: a duration whose operators, unless it starts with a parenthesis or with two
 /// signs, belong to the expression around it. `a offset 5m - b` is `(a offset 5m) - b`.
 pub(super) fn offset(input: Tokens<'_>) -> Parsed<'_, DurationExpr> {
-    let first = input.next();
-    if let Some(sign) = Sign::of(first) {
-        let unsigned = input.advance();
-        if Sign::of(unsigned.next()).is_none() {
-            let is_literal = matches!(unsigned.kind(), TokenKind::Number | TokenKind::Duration);
-            let (rest, operand) = if is_literal {
-                // Out of range, only the sign is pointed at.
-                literal_operand(unsigned, sign.span)?
-            } else {
-                Durations.operand(unsigned)?
-            };
-            let signed = Durations.sign(&rest, sign, operand)?;
-            return Ok((rest, as_seconds(*signed.root)));
-        }
-    } else if first.kind != TokenKind::LeftParen {
+    if goes_on(input) {
+        let (rest, duration) = duration(input)?;
+        return Ok((rest, as_seconds(duration)));
+    }
+    let Some(sign) = Sign::of(input.next()) else {
         let (rest, operand) = Durations.operand(input)?;
         return Ok((rest, as_seconds(*operand.root)));
+    };
+    let unsigned = input.advance();
+    let is_literal = matches!(unsigned.kind(), TokenKind::Number | TokenKind::Duration);
+    let (rest, operand) = if is_literal {
+        // Out of range, only the sign is pointed at.
+        literal_operand(unsigned, sign.span)?
+    } else {
+        Durations.operand(unsigned)?
+    };
+    let signed = Durations.sign(&rest, sign, operand)?;
+    Ok((rest, as_seconds(*signed.root)))
+}
+
+/// Whether an offset that starts so has operators of its own: it starts with a parenthesis or with two signs.
+pub(super) fn goes_on(input: Tokens<'_>) -> bool {
+    match Sign::of(input.next()) {
+        Some(_) => Sign::of(input.advance().next()).is_some(),
+        None => input.kind() == TokenKind::LeftParen,
     }
-    let (rest, duration) = duration(input)?;
-    Ok((rest, as_seconds(duration)))
 }
 
 /// The seconds of a duration that is written out.
@@ -99,9 +106,8 @@ impl Grammar for Durations {
         }
     }
 
-    fn infix<'q>(&self, input: Tokens<'q>) -> Parsed<'q, Option<Operator>> {
-        let next = input.next();
-        Ok(match next.kind {
+    fn operator(&self, input: &Tokens<'_>) -> Option<BinaryOp> {
+        match input.kind() {
             TokenKind::Operator(
                 op @ (BinaryOp::Add
                 | BinaryOp::Sub
@@ -109,9 +115,14 @@ impl Grammar for Durations {
                 | BinaryOp::Div
                 | BinaryOp::Mod
                 | BinaryOp::Pow),
-            ) => (input.advance(), Some(Operator { op, span: next.span })),
-            _ => (input, None),
-        })
+            ) => Some(op),
+            _ => None,
+        }
+    }
+
+    fn infix<'q>(&self, input: Tokens<'q>) -> Parsed<'q, Option<Operator>> {
+        let Some(op) = self.operator(&input) else { return Ok((input, None)) };
+        Ok((input.advance(), Some(Operator { op, span: input.next().span })))
     }
 
     fn join(
@@ -122,13 +133,14 @@ impl Grammar for Durations {
         right: Tree<DurationExpr>,
     ) -> Result<Tree<DurationExpr>, Refusal> {
         let op = infix.op;
+        let refuse = |kind| input.refuse_after_next(infix.span, kind);
         if literal(&right.root) == Some(0.0) {
             match op {
                 BinaryOp::Div => {
-                    return Err(input.refuse(infix.span, ParseErrorKind::DivisionByZero));
+                    return Err(refuse(ParseErrorKind::DivisionByZero));
                 }
                 BinaryOp::Mod => {
-                    return Err(input.refuse(infix.span, ParseErrorKind::ModuloByZero));
+                    return Err(refuse(ParseErrorKind::ModuloByZero));
                 }
                 _ => {}
             }

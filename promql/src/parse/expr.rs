@@ -47,8 +47,15 @@ impl Grammar for Expressions {
         postfixes(rest, operand)
     }
 
+    fn operator(&self, input: &Tokens<'_>) -> Option<BinaryOp> {
+        match input.kind() {
+            TokenKind::Operator(op) => Some(op),
+            _ => None,
+        }
+    }
+
     fn infix<'q>(&self, input: Tokens<'q>) -> Parsed<'q, Option<ModifiedOperator>> {
-        let TokenKind::Operator(op) = input.kind() else { return Ok((input, None)) };
+        let Some(op) = self.operator(&input) else { return Ok((input, None)) };
         let (rest, modifiers) = binary_modifiers(input.advance())?;
         Ok((rest, Some(ModifiedOperator { op, modifiers })))
     }
@@ -64,7 +71,7 @@ impl Grammar for Expressions {
         let ModifiedOperator { op, modifiers: Modifiers { return_bool, mut matching } } = infix;
         let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
         if fills && !input.options().binop_fill {
-            return Err(input.refuse(span, ParseErrorKind::ExperimentalFill));
+            return Err(input.refuse_after_next(span, ParseErrorKind::ExperimentalFill));
         }
         if op.is_set() && matching.cardinality == Cardinality::OneToOne {
             matching.cardinality = Cardinality::ManyToMany;
@@ -193,7 +200,7 @@ fn arguments(input: Tokens<'_>) -> Parsed<'_, Vec<Tree<Expr>>> {
 }
 
 /// Whether an expression may start so. What the lexer refused counts, since its error is to be shown.
-fn may_start_expression(kind: TokenKind) -> bool {
+pub(super) fn may_start_expression(kind: TokenKind) -> bool {
     match kind {
         TokenKind::Number
         | TokenKind::Duration
@@ -209,18 +216,26 @@ fn may_start_expression(kind: TokenKind) -> bool {
 /// An aggregation operator, its arguments, and its grouping before or after them.
 fn aggregate(op: AggregateOp, input: Tokens<'_>) -> Parsed<'_, Tree<Expr>> {
     let (rest, (grouping, args)) = within("aggregation", "", aggregate_body)(input.advance())?;
-    let tree = aggregate_of(op, &input, input.span_to(&rest), grouping, args)?;
+    let span = input.span_to(&rest);
+    check_arguments(op, args.len(), input.options().experimental_functions).map_err(|kind| {
+        match grouping {
+            Some(_) => input.refuse(span, kind),
+            // A grouping might have followed.
+            None => rest.refuse_after_next(span, kind),
+        }
+    })?;
+    let tree = aggregate_of(op, &input, span, grouping.unwrap_or_default(), args)?;
     Ok((rest, tree))
 }
 
-fn aggregate_body(input: Tokens<'_>) -> Parsed<'_, (Grouping, Vec<Tree<Expr>>)> {
+fn aggregate_body(input: Tokens<'_>) -> Parsed<'_, (Option<Grouping>, Vec<Tree<Expr>>)> {
     let (rest, before) = opt(grouping_modifier).parse(input)?;
     let (rest, args) = arguments(rest)?;
-    if let Some(grouping) = before {
-        return Ok((rest, (grouping, args)));
+    if before.is_some() {
+        return Ok((rest, (before, args)));
     }
     let (rest, after) = opt(grouping_modifier).parse(rest)?;
-    Ok((rest, (after.unwrap_or_default(), args)))
+    Ok((rest, (after, args)))
 }
 
 fn aggregate_of(
@@ -230,8 +245,6 @@ fn aggregate_of(
     grouping: Grouping,
     args: Vec<Tree<Expr>>,
 ) -> Result<Tree<Expr>, Refusal> {
-    check_arguments(op, args.len(), input.options().experimental_functions)
-        .map_err(|kind| input.refuse(span, kind))?;
     Tree::gather(args, input, span, |args| {
         let mut args = args.into_iter().map(Box::new).rev();
         let expr = args.next().expect("at least one argument was found");

@@ -6,7 +6,7 @@ use nom::combinator::{cut, map, opt, value};
 use nom::sequence::{delimited, pair};
 
 use super::error::ParseErrorKind;
-use super::expr::number_literal;
+use super::expr::{may_start_expression, number_literal};
 use super::precedence::Sign;
 use super::token::{Keyword, Parsed, TokenKind, Tokens, token, within};
 use crate::ast::{Cardinality, VectorMatching};
@@ -64,14 +64,15 @@ pub(super) fn binary_modifiers(input: Tokens<'_>) -> Parsed<'_, Modifiers> {
     Ok((input, Modifiers { return_bool: return_bool.is_some(), matching }))
 }
 
-/// `group_left` or `group_right`, perhaps with labels. A parenthesis that follows is always theirs.
+/// `group_left` or `group_right`, perhaps with labels. A parenthesis that follows is always theirs, and what neither is one nor starts
+/// the right operand is taken for a mistake in place of one.
 fn group_modifier(input: Tokens<'_>) -> Parsed<'_, (Cardinality, Vec<String>)> {
     let (rest, cardinality) = alt((
         value(Cardinality::ManyToOne, keyword(Keyword::GroupLeft)),
         value(Cardinality::OneToMany, keyword(Keyword::GroupRight)),
     ))
     .parse(input)?;
-    if rest.kind() != TokenKind::LeftParen {
+    if rest.kind() != TokenKind::LeftParen && may_start_expression(rest.kind()) {
         return Ok((rest, (cardinality, Vec::new())));
     }
     let (rest, include) = labels(rest)?;

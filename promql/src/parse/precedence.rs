@@ -108,6 +108,9 @@ pub(super) trait Grammar {
     /// Reads an operand without a sign.
     fn operand<'q>(&self, input: Tokens<'q>) -> Parsed<'q, Tree<Self::Node>>;
 
+    /// The operator that comes next, if there is one.
+    fn operator(&self, input: &Tokens<'_>) -> Option<BinaryOp>;
+
     /// Reads an operator and its modifiers, if there is one.
     fn infix<'q>(&self, input: Tokens<'q>) -> Parsed<'q, Option<Self::Infix>>;
 
@@ -232,20 +235,21 @@ impl<G: Grammar> Waiting<G> {
         input: Tokens<'q>,
         mut operand: Tree<G::Node>,
     ) -> Parsed<'q, Option<Tree<G::Node>>> {
-        let (rest, infix) = grammar.infix(input)?;
-        let next = infix.as_ref().map(Infix::op);
+        // What goes before the operator is put together before its modifiers are read, which may be malformed.
+        let next = grammar.operator(&input);
         while let Some(top) =
             self.pending.pop_if(|top| next.is_none_or(|next| top.binds_before(next)))
         {
             operand = match top {
-                Pending::Sign(sign) => grammar.sign(&rest, sign, operand)?,
+                Pending::Sign(sign) => grammar.sign(&input, sign, operand)?,
                 Pending::Infix(infix) => {
                     let left = self.complete.pop();
                     let left = left.expect("every pending infix has a left operand");
-                    grammar.join(&rest, infix, left, operand)?
+                    grammar.join(&input, infix, left, operand)?
                 }
             };
         }
+        let (rest, infix) = grammar.infix(input)?;
         let Some(infix) = infix else { return Ok((rest, Some(operand))) };
         self.complete.push(operand);
         self.pending.push(Pending::Infix(infix));

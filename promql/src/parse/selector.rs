@@ -5,7 +5,7 @@ use nom::Parser;
 use nom::combinator::cut;
 use nom::sequence::pair;
 
-use super::duration::{literal, offset, positive_duration};
+use super::duration::{goes_on, literal, offset, positive_duration};
 use super::error::ParseErrorKind;
 use super::modifier::signed_number;
 use super::precedence::Tree;
@@ -183,11 +183,18 @@ fn set_offset<'q>(input: Tokens<'q>, mut tree: Tree<Expr>) -> Parsed<'q, Tree<Ex
     const EXPECTED: &str = "number, duration, step(), or range()";
     let (rest, offset) = within("offset", EXPECTED, offset)(input.advance())?;
     let whole = tree.root.span();
+    let refuse = |kind| {
+        if goes_on(input.advance()) {
+            rest.refuse_after_next(whole, kind)
+        } else {
+            input.refuse(whole, kind)
+        }
+    };
     let Some((time, span)) = modified(&mut tree.root) else {
-        return Err(input.refuse(whole, ParseErrorKind::ModifierOfOther("offset")));
+        return Err(refuse(ParseErrorKind::ModifierOfOther("offset")));
     };
     if time.offset.is_some() {
-        return Err(input.refuse(whole, ParseErrorKind::RepeatedOffset));
+        return Err(refuse(ParseErrorKind::RepeatedOffset));
     }
     // An offset of nothing is none: it may be followed by another, or by a range.
     if literal(&offset).is_none_or(|seconds| (seconds * 1e9).round() != 0.0) {

@@ -527,6 +527,61 @@ fn every_fault_of_types_is_kept() {
     assert_eq!(kinds, [ParseErrorKind::MatchingOfScalar, ParseErrorKind::SetOfScalar(or)]);
 }
 
+/// Prometheus's parser reads a token ahead where an expression may go on: if the lexer stops at that token, it was first to complain.
+#[test]
+fn what_the_lexer_refuses_comes_before_what_is_found_out_later() {
+    for (query, expected) in [
+        ("sum())", "1:7: parse error: unexpected right parenthesis ')'"),
+        ("sum(a, b)$", "1:10: parse error: unexpected character: '$'"),
+        ("a[0$]", "1:4: parse error: unexpected character: '$'"),
+        ("a[1m:0$]", "1:7: parse error: unexpected character: '$'"),
+        ("a[1/0$]", "1:6: parse error: unexpected character: '$'"),
+        ("1 offset (5m)$", "1:14: parse error: unexpected character: '$'"),
+        ("1 offset - -5m$", "1:15: parse error: unexpected character: '$'"),
+        // These are complete without looking further.
+        ("sum by (a) ()$", "1:1: parse error: no arguments for aggregate expression provided"),
+        ("sum() by (a)$", "1:1: parse error: no arguments for aggregate expression provided"),
+        ("nosuch()$", r#"1:1: parse error: unknown function with name "nosuch""#),
+        ("a[1e30$]", "1:3: parse error: duration out of range"),
+        (
+            "1 offset step()$",
+            "1:1: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+        ),
+        (
+            "1 offset -(5m)$",
+            "1:1: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+        ),
+    ] {
+        check_error(query, expected);
+    }
+    let fills = |query| parse(query, &ParseOptions::default()).unwrap_err().to_string();
+    let refused = "1:1: parse error: binop fill modifiers are experimental and not enabled";
+    assert_eq!(fills("a + fill(0) b$"), "1:14: parse error: unexpected character: '$'");
+    assert_eq!(fills("a + fill(0) b + on c"), refused);
+}
+
+#[test]
+fn what_follows_a_group_modifier_is_its_labels_or_an_operand() {
+    let refused =
+        |token| format!("parse error: unexpected {token} in grouping opts, expected \"(\"");
+    for (query, place, token) in [
+        ("foo + on(a) group_left[5m]", "1:23", "\"[\""),
+        ("foo + on(a) group_left >= bar", "1:24", "<op:>=>"),
+        ("foo + on(a) group_right^bar", "1:24", "<op:^>"),
+        ("foo + on(a) group_left", "1:23", "end of input"),
+        ("sum(foo + on(a) group_left on(b) bar)", "1:28", "<on>"),
+    ] {
+        check_error(query, &format!("{place}: {}", refused(token)));
+    }
+    for query in [
+        "a + on(b) group_left -c",
+        "a + on(b) group_left sum",
+        "a + on(b) group_left {c=\"\",d=\"e\"}",
+    ] {
+        parsed(query);
+    }
+}
+
 #[test]
 fn experimental_parts_are_refused_unless_allowed() {
     for (query, expected) in [

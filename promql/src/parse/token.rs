@@ -241,6 +241,12 @@ impl<'q> Tokens<'q> {
         refuse(self.source.query, span, kind)
     }
 
+    /// The refusal of what `span` holds, which Prometheus finds out about only once it has read the next token: if the lexer
+    /// stops there, that is the first error.
+    pub(super) fn refuse_after_next(&self, span: Span, kind: ParseErrorKind) -> Refusal {
+        if self.kind() == TokenKind::Invalid { self.unexpected() } else { self.refuse(span, kind) }
+    }
+
     /// The error for a token that nothing could be made of.
     fn describe(&self, token: Token) -> String {
         let text = self.text(token);

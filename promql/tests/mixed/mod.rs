@@ -91,12 +91,14 @@ pub(crate) fn text(result: &Result<QueryResult, QueryFailure>) -> String {
         Err(error) => return error.to_string(),
     };
     let mut text = format!(
-        "{:?} {:?} {} {} {:?}\n",
+        "{:?} {:?} {} {} {} {:?} {:?}\n",
         result.warnings,
         result.infos,
         result.stats.samples_queryable,
+        result.stats.samples_read,
         result.stats.samples_peak,
-        result.samples_per_step
+        result.samples_per_step,
+        result.samples_read_per_step
     );
     let mut sample = |labels: &Labels, t: i64, v: f64, h: Option<&Arc<FloatHistogram>>| {
         writeln!(text, "{labels} {t} {:x} {h:?}", v.to_bits()).unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use futures_util::stream;
-use model::{Columns, FloatFormat, Labels, write_float};
+use model::{Columns, FloatFormat, Labels, Timestamp, write_float};
 use promql::explain::Explained;
 use promql::value::{MatrixSeries, QueryResult, QueryStats, Value};
 use serde::Serialize;
@@ -342,23 +342,31 @@ fn write_stats(out: &mut Vec<u8>, result: &QueryResult, timings: Timings) {
     out.extend_from_slice(b",\"stats\":{\"timings\":");
     write_json(out, &timings);
     out.extend_from_slice(b",\"samples\":{");
-    if !result.samples_per_step.is_empty() {
-        out.extend_from_slice(b"\"totalQueryableSamplesPerStep\":");
-        let mut digits = itoa::Buffer::new();
-        write_each(out, &result.samples_per_step, |out, (t, samples)| {
-            out.push(b'[');
-            write_timestamp(out, *t);
-            out.push(b',');
-            out.extend_from_slice(digits.format(*samples).as_bytes());
-            out.push(b']');
-        });
-        out.push(b',');
+    let QueryStats { samples_queryable, samples_read, samples_peak, .. } = result.stats;
+    write_per_step(out, "totalQueryableSamplesPerStep", &result.samples_per_step);
+    let looked_at = format!("\"totalQueryableSamples\":{samples_queryable},");
+    out.extend_from_slice(looked_at.as_bytes());
+    write_per_step(out, "samplesReadPerStep", &result.samples_read_per_step);
+    let others = format!("\"samplesRead\":{samples_read},\"peakSamples\":{samples_peak}}}}}");
+    out.extend_from_slice(others.as_bytes());
+}
+
+/// Writes how many samples each step took, if that is known.
+fn write_per_step(out: &mut Vec<u8>, key: &str, counts: &[(Timestamp, u64)]) {
+    if counts.is_empty() {
+        return;
     }
-    let QueryStats { samples_queryable, samples_read, samples_peak } = result.stats;
-    let samples = format!(
-        "\"totalQueryableSamples\":{samples_queryable},\"samplesRead\":{samples_read},\"peakSamples\":{samples_peak}}}}}"
-    );
-    out.extend_from_slice(samples.as_bytes());
+    write_json(out, &key);
+    out.push(b':');
+    let mut digits = itoa::Buffer::new();
+    write_each(out, counts, |out, (t, samples)| {
+        out.push(b'[');
+        write_timestamp(out, *t);
+        out.push(b',');
+        out.extend_from_slice(digits.format(*samples).as_bytes());
+        out.push(b']');
+    });
+    out.push(b',');
 }
 
 /// Writes an operation and those that it took its operands from.
@@ -523,7 +531,12 @@ mod tests {
         let extras = Extras { timings: Some(timings), ..Extras::default() };
         let mut result = QueryResult {
             value: Value::Scalar(Sample { t: 0, v: 1.0 }),
-            stats: QueryStats { samples_queryable: 3, samples_read: 2, samples_peak: 1 },
+            stats: QueryStats {
+                samples_queryable: 3,
+                samples_read: 2,
+                samples_peak: 1,
+                ..QueryStats::default()
+            },
             ..QueryResult::default()
         };
         let body = |result: &QueryResult| {
@@ -534,6 +547,7 @@ mod tests {
         let samples = r#""totalQueryableSamples":3,"samplesRead":2,"peakSamples":1}}"#;
         assert_eq!(body(&result), format!("{start}{samples}}}}}"));
         result.samples_per_step = vec![(0, 1), (1_500, 2)];
+        result.samples_read_per_step = vec![(0, 1), (1_500, 1)];
         let operand = Explained {
             operation: String::from("a{b=\"c\"}"),
             series_selected: 1,
@@ -555,11 +569,11 @@ mod tests {
         let zeros =
             r#""seriesSelected":0,"samplesRead":0,"series":0,"samples":0,"bytes":0,"seconds":0.0"#;
         let leaf = r#"{"operation":"a{b=\"c\"}","seriesSelected":1,"samplesRead":2,"series":3,"samples":4,"bytes":5,"seconds":0.25,"operands":[]}"#;
-        let per_step = r#""totalQueryableSamplesPerStep":[[0,1],[1.500,2]],"#;
+        let samples = r#""totalQueryableSamplesPerStep":[[0,1],[1.500,2]],"totalQueryableSamples":3,"samplesReadPerStep":[[0,1],[1.500,1]],"samplesRead":2,"peakSamples":1}}"#;
         assert_eq!(
             body(&result),
             format!(
-                r#"{start}{per_step}{samples},"explain":{{"operation":"a+b",{zeros},"operands":[{leaf},{{"operation":"",{zeros},"operands":[{leaf}]}}]}}}}}}"#
+                r#"{start}{samples},"explain":{{"operation":"a+b",{zeros},"operands":[{leaf},{{"operation":"",{zeros},"operands":[{leaf}]}}]}}}}}}"#
             )
         );
     }

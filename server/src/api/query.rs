@@ -97,9 +97,10 @@ impl Request {
         let explain = params.flag("explain")?;
         let stats = params.get("stats").map(String::from);
         let per_step_stats = server.per_step_stats && stats.as_deref() == Some("all");
+        let peak_stats = stats.is_some();
         Ok(Self {
             query: String::from(params.get("query").unwrap_or_default()),
-            options: QueryOptions { lookback_delta, timeout, per_step_stats, explain },
+            options: QueryOptions { lookback_delta, timeout, per_step_stats, peak_stats, explain },
             timeout,
             limit,
             stats,

@@ -307,7 +307,7 @@ async fn what_a_query_looked_at_and_did() {
     for (path, expected) in [
         (
             "query?query=m&stats=all",
-            json!({"totalQueryableSamplesPerStep": [[1_435_781_430, 2]], "totalQueryableSamples": 2, "samplesRead": 2, "peakSamples": 2}),
+            json!({"totalQueryableSamplesPerStep": [[1_435_781_430, 2]], "totalQueryableSamples": 2, "samplesReadPerStep": [[1_435_781_430, 2]], "samplesRead": 2, "peakSamples": 2}),
         ),
         (
             "query?query=m&stats=true",

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::{
-    Appender, Batch, Budget, Columns, Labels, ManualClock, Matcher, QueryContext, QueryError,
-    Queryable, Sample, Selection, SeriesOrder, SeriesRef, TimeRange,
+    Appender, Batch, Budget, CUSTOM_BUCKETS_SCHEMA, Columns, Histogram, HistogramValue, Labels,
+    ManualClock, Matcher, QueryContext, QueryError, Queryable, Sample, Selection, SeriesOrder,
+    SeriesRef, TimeRange,
 };
 
 use super::{Db, OpenError};
 use crate::WalCompression;
 use crate::disk::{Disk, Fault, MemDisk};
 use crate::options::Options;
-use crate::wal::record::{self, RefSample};
+use crate::wal::record::{self, RefSample, histograms};
 use crate::wal::{Wal, segments};
 
 const MINUTE: i64 = 60_000;
@@ -199,6 +200,35 @@ fn the_last_ref_is_not_issued_again_once_its_series_left_the_log() {
     let mut batch = Batch::new();
     batch.push_new(labels("new"), 30 * HOUR, 1.0);
     assert_eq!(db.append(&batch).unwrap().new_refs, [SeriesRef(3)]);
+}
+
+/// A Prometheus puts histograms with custom buckets into a record of their own, after that of the others that were appended with them.
+#[test]
+fn histograms_logged_apart_are_brought_into_order() {
+    let disk = MemDisk::new();
+    disk.create_dir_all(Path::new("/data/wal")).unwrap();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let mut wal = Wal::new(shared, "/data/wal".into(), 0, 1 << 20, WalCompression::Snappy);
+    let exponential = HistogramValue::from(Histogram { sum: 1.0, ..Histogram::default() });
+    let custom = HistogramValue::from(Histogram {
+        schema: CUSTOM_BUCKETS_SCHEMA,
+        custom_bounds: vec![1.0],
+        ..Histogram::default()
+    });
+    let mut introduction = vec![];
+    record::put_series(&mut introduction, 5, &labels("m"));
+    wal.append(&[&introduction]).unwrap();
+    for commit in 0..2 {
+        let of = |first: i64| (0..3).map(move |i| commit * 6 + 2 * i + first);
+        let (mut one, mut other) = (vec![], vec![]);
+        histograms::put(&mut one, of(0).map(|t| (5, t, &exponential)));
+        histograms::put(&mut other, of(1).map(|t| (5, t, &custom)));
+        wal.append(&[&one[0], &other[0]]).unwrap();
+    }
+    drop(wal);
+    let db = try_open(&disk).unwrap();
+    let times: Vec<i64> = content(&db)[&labels("m").to_string()].iter().map(|s| s.0).collect();
+    assert_eq!(times, (0..12).collect::<Vec<_>>());
 }
 
 #[test]

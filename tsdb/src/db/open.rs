@@ -13,7 +13,7 @@ use telemetry::Registry;
 
 use super::append::Writer;
 use super::load::{block_names, load_blocks};
-use super::replay::{Counts, Replay, ReplayProgress, Supplemented};
+use super::replay::{Counts, Held, Replay, ReplayProgress, Supplemented};
 use super::{Blocks, Db, Retention, Upkeep, snapshot};
 use crate::disk::{Disk, create_dir_durably};
 use crate::head::Head;
@@ -235,6 +235,7 @@ impl Opening<'_> {
             may_write: self.may_write,
             aliases,
             unread_segments: Vec::new(),
+            held: Held::default(),
             supplemented: Vec::new(),
             counts: Counts::default(),
         };

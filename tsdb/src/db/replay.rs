@@ -70,9 +70,19 @@ pub(super) struct Replay<'a> {
     pub(super) aliases: HashMap<u64, u64>,
     /// Segments of the log that need not be read, since a snapshot has what is in them; the newest of them in part.
     pub(super) unread_segments: Vec<u32>,
+    /// Histograms of the last record, if they may belong together with those of the next.
+    pub(super) held: Held,
     /// Samples that only full chunks have.
     pub(super) supplemented: Vec<Supplemented>,
     pub(super) counts: Counts,
+}
+
+/// Histograms that have been read, but are not in the head yet.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Number of their record.
+    number: u8,
+    histograms: Vec<RefHistogram>,
 }
 
 /// A sample that the log has lost.
@@ -132,6 +142,7 @@ impl Replay<'_> {
             self.segment(path, from)?;
             next_segment = number.saturating_add(1);
         }
+        self.append_held();
         Ok(next_segment)
     }
 
@@ -199,11 +210,15 @@ impl Replay<'_> {
             Kind::Samples => {
                 samples.clear();
                 record::read_samples(record, &mut samples)?;
+                self.append_held();
                 self.append_samples(&samples);
                 Ok(())
             }
             Kind::Histograms => self.histograms(record),
-            _ => self.other(record),
+            _ => {
+                self.append_held();
+                self.other(record)
+            }
         })?;
         self.settle(path, &damage)
     }
@@ -273,17 +288,39 @@ impl Replay<'_> {
         }
     }
 
+    /// Takes a record of histograms. With those of the record before, if they belong together, they are brought into order: a series may have
+    /// had both kinds in turn.
     fn histograms(&mut self, record: &[u8]) -> Result<(), DecodeError> {
-        let unknown = histograms::read(record, |RefHistogram { series, t, histogram }| {
-            let Some((_, slot)) = self.find(series) else { return };
+        let number = record.first().copied().unwrap_or_default();
+        let belongs = histograms::may_belong_together(self.held.number, number);
+        if !belongs {
+            self.append_held();
+        }
+        let mut held = std::mem::take(&mut self.held);
+        held.number = number;
+        let unknown = histograms::read(record, |histogram| held.histograms.push(histogram));
+        if belongs {
+            held.histograms.sort_by_key(|histogram| (histogram.series, histogram.t));
+        }
+        self.held = held;
+        self.counts.unknown_histograms += unknown?;
+        Ok(())
+    }
+
+    /// Puts what is held into the head.
+    fn append_held(&mut self) {
+        if self.held.number == 0 {
+            return;
+        }
+        let held = std::mem::take(&mut self.held);
+        for RefHistogram { series, t, histogram } in held.histograms {
+            let Some((_, slot)) = self.find(series) else { continue };
             let is_next = self.head.last(slot).is_none_or(|last| t > last.t);
             if t >= self.head.min_valid() && is_next && is_valid_histogram(&histogram).is_ok() {
                 self.head.append_histogram(slot, t, &histogram, None);
                 self.counts.samples += 1;
             }
-        })?;
-        self.counts.unknown_histograms += unknown;
-        Ok(())
+        }
     }
 
     fn other(&mut self, record: &[u8]) -> Result<(), DecodeError> {

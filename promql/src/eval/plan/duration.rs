@@ -1,6 +1,6 @@
 //! Durations that the query computes.
 
-use crate::ast::{BinaryOp, DurationExpr, DurationKind, Span};
+use crate::ast::{BinaryOp, DurationExpr, DurationKind, Expr, Span, TimeModifiers};
 use crate::eval::arithmetic::{go_max, go_min};
 use crate::eval::failure::InvalidQuery;
 
@@ -17,6 +17,33 @@ pub(super) struct DurationContext {
 }
 
 impl DurationContext {
+    /// Whether all durations in `expr` compute. Of several that do not, the one that is found first is reported: from above to below, the
+    /// aggregated before the parameter.
+    pub(super) fn check(self, expr: &Expr) -> Result<(), InvalidQuery> {
+        let offset = |time: &TimeModifiers| match &time.offset {
+            Some(offset) => self.signed(offset).map(|_| ()),
+            None => Ok(()),
+        };
+        for part in expr.descendants() {
+            match part {
+                Expr::Vector(selector) => offset(&selector.time)?,
+                Expr::Matrix(selector) => {
+                    self.positive(&selector.range)?;
+                    offset(&selector.vector.time)?;
+                }
+                Expr::Subquery(subquery) => {
+                    offset(&subquery.time)?;
+                    if let Some(step) = &subquery.step {
+                        self.positive(step)?;
+                    }
+                    self.positive(&subquery.range)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// A duration that must be positive, in milliseconds.
     pub(super) fn positive(self, expr: &DurationExpr) -> Result<i64, InvalidQuery> {
         let seconds = self.seconds(expr)?;
@@ -172,6 +199,22 @@ mod tests {
             ("a[1001ms]", 1001),
         ] {
             assert_eq!(offset(query), Ok(ms), "{query}");
+        }
+    }
+
+    #[test]
+    fn the_error_that_is_found_first_from_above_is_reported() {
+        let context = DurationContext { step: 15.0, range: 3600.0 };
+        for (query, place) in [
+            ("topk(scalar(rate(foo[1m-2m])), rate(foo[1m-3m]))", "40:45"),
+            ("foo[1m-2m] offset (1/(1-1))", "4:9"),
+            ("sum_over_time(foo[1m-2m:1m-3m] offset (1/(1-1)))", "39:45"),
+            ("sum_over_time(sum_over_time(foo[1m-2m])[1m-3m:])", "40:45"),
+            ("rate(foo[1m-2m]) + foo offset (1/(1-1))", "9:14"),
+        ] {
+            let expr = crate::parse::parse(query, &crate::parse::ParseOptions::all()).unwrap();
+            let error = context.check(&expr).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{place}: ")), "{query}: {error}");
         }
     }
 

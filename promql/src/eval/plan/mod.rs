@@ -13,6 +13,7 @@ mod sharing;
 use model::{FloatHistogram, Labels, Matcher, Timestamp};
 
 use super::dates::DatePart;
+use super::failure::ExecutionError;
 use super::relabel::Relabel;
 use crate::ast::{AggregateOp, BinaryOp, RangeExtension, Span, VectorMatching};
 
@@ -65,6 +66,8 @@ pub(super) enum VectorPlan<'q> {
     Smoothed(Selector<'q>),
     /// No series, whatever those of the operand are.
     Nothing(Box<VectorPlan<'q>>),
+    /// Cannot be evaluated, for a reason that is found out when it is.
+    Failing(ExecutionError),
     /// `rate(x[5m])`
     Window(Box<Window<'q>>),
     /// `absent_over_time(x[5m])`
@@ -221,6 +224,8 @@ pub(super) struct Selector<'q> {
     pub(super) extension: Option<RangeExtension>,
     /// The labels that are looked at; `None`: all.
     pub(super) projection: Option<Projection<'q>>,
+    /// Series of one name may differ in the labels of their type and unit, which go when the name does.
+    pub(super) typed: bool,
 }
 
 /// The labels of a selector's series that a query looks at.
@@ -272,9 +277,15 @@ pub(super) struct Subquery<'q> {
     /// Milliseconds.
     pub(super) interval: i64,
     pub(super) look: Look,
+    pub(super) span: Span,
 }
 
 impl Source<'_> {
+    /// Whether samples come from the store, not from a subquery.
+    pub(super) const fn is_stored(&self) -> bool {
+        matches!(self, Self::Selector { .. })
+    }
+
     /// Whether samples outside of the window count.
     pub(super) const fn extension(&self) -> Option<RangeExtension> {
         match self {
@@ -299,12 +310,11 @@ impl Source<'_> {
         }
     }
 
-    /// The position that remarks about the range name; subqueries have none in Prometheus, which makes it
-    /// the start of the query.
+    /// The position that remarks about the range name; subqueries have none in Prometheus, so theirs is empty.
     pub(super) fn span(&self) -> Span {
         match self {
             Self::Selector { selector, .. } => selector.span,
-            Self::Subquery(_) => Span::default(),
+            Self::Subquery(subquery) => subquery.span.before(),
         }
     }
 }
@@ -420,7 +430,7 @@ pub(super) struct Sorting<'q> {
 /// What is known about metric names without looking at data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Names {
-    /// All series have the same, or none: dropping it keeps them distinct.
+    /// All series have the same, or none, and no other labels that go with it: dropping it keeps them distinct.
     Uniform,
     /// They may differ.
     Mixed,
@@ -467,6 +477,7 @@ impl<'q> VectorPlan<'q> {
             Self::Timestamps(_)
             | Self::StartTimestamps(_)
             | Self::Nothing(_)
+            | Self::Failing(_)
             | Self::Window(_)
             | Self::AbsentOverTime(..)
             | Self::Absent(..)
@@ -485,7 +496,7 @@ impl Selector<'_> {
                 && matcher.op() == model::MatchOp::Equal
                 && !matcher.value().is_empty()
         });
-        if named { Names::Uniform } else { Names::Mixed }
+        if named && !self.typed { Names::Uniform } else { Names::Mixed }
     }
 }
 

@@ -35,6 +35,10 @@ pub(in crate::eval) struct PlanContext {
     pub(in crate::eval) subquery_interval: i64,
     /// Names are dropped when the query is done.
     pub(in crate::eval) delayed_names: bool,
+    /// Types and units of metrics are labels.
+    pub(in crate::eval) type_labels: bool,
+    /// What is computed from numbers alone is computed when all else is.
+    pub(in crate::eval) by_the_letter: bool,
 }
 
 /// A part of the plan.
@@ -87,6 +91,7 @@ pub(in crate::eval) fn plan<'q>(
     context: &PlanContext,
 ) -> Result<(Plan<'q>, Option<TimeRange>), QueryFailure> {
     let mut planner = Planner::new(context, Sharing::new(expr));
+    planner.durations.check(expr)?;
     if planner.sharing.is_possible() {
         planner.query(expr)?;
         let sharing = planner.sharing.counted().unwrap_or_default();
@@ -187,8 +192,20 @@ impl<'c> Planner<'c> {
         }))
     }
 
-    /// Plans an instant vector, whether there is another that reads the same or not.
+    /// Plans an instant vector, whether there is another that reads the same or not. What Prometheus finds wrong when it evaluates is reported in
+    /// its turn: something else may fail before.
     fn vector_itself<'q>(
+        &mut self,
+        expr: &'q Expr,
+        times: TimeRange,
+    ) -> Result<Planned<VectorPlan<'q>>, QueryFailure> {
+        match self.vector_of(expr, times) {
+            Err(QueryFailure::Execution(error)) => Ok(Planned::varying(VectorPlan::Failing(error))),
+            planned => planned,
+        }
+    }
+
+    fn vector_of<'q>(
         &mut self,
         expr: &'q Expr,
         times: TimeRange,
@@ -279,7 +296,8 @@ impl<'c> Planner<'c> {
         self.extend_bounds(TimeRange::new(min, max));
         let stats_only = self.histogram_use == HistogramUse::Stats;
         let (matchers, span) = (&selector.matchers, selector.span);
-        Ok(Selector { matchers, look, span, stats_only, extension, projection: None })
+        let (projection, typed) = (None, self.context.type_labels);
+        Ok(Selector { matchers, look, span, stats_only, extension, projection, typed })
     }
 
     /// Notes that samples of a time range are read.
@@ -331,7 +349,8 @@ impl<'c> Planner<'c> {
         // What does not vary is evaluated once, also where the subquery as a whole does not vary.
         let input = Planned { wrap: input.invariant, ..input }.settle();
         let invariant = look.at.is_some();
-        let plan = Subquery { input, range, interval: interval.max(1), look };
+        let (interval, span) = (interval.max(1), subquery.span);
+        let plan = Subquery { input, range, interval, look, span };
         Ok(Planned { plan: Source::Subquery(Box::new(plan)), invariant, wrap: false })
     }
 
@@ -389,7 +408,7 @@ impl<'c> Planner<'c> {
         let mut chain = self.scalar(first, times)?;
         for link in links.into_iter().rev() {
             let right = self.scalar(&link.right, times)?;
-            chain = join_scalars(chain, link.op, right);
+            chain = self.join_scalars(chain, link.op, right);
         }
         Ok(chain)
     }
@@ -449,6 +468,31 @@ impl<'c> Planner<'c> {
             Planned::invariant(self.push_map(vector.plan, operation(scalar.plan)))
         } else {
             Planned::varying(self.push_map(vector.settle(), operation(scalar.settle())))
+        }
+    }
+
+    fn join_scalars<'q>(
+        &self,
+        left: Planned<ScalarPlan<'q>>,
+        op: BinaryOp,
+        right: Planned<ScalarPlan<'q>>,
+    ) -> Planned<ScalarPlan<'q>> {
+        if let (ScalarPlan::Constant(a), ScalarPlan::Constant(b)) = (&left.plan, &right.plan)
+            && !self.context.by_the_letter
+        {
+            return constant(arithmetic::scalars(op, *a, *b));
+        }
+        let chain = |left, right| match left {
+            ScalarPlan::Chain(first, mut links) => {
+                links.push((op, right));
+                ScalarPlan::Chain(first, links)
+            }
+            left => ScalarPlan::Chain(Box::new(left), vec![(op, right)]),
+        };
+        if left.invariant && right.invariant {
+            Planned::invariant(chain(left.plan, right.plan))
+        } else {
+            Planned::varying(chain(left.settle(), right.settle()))
         }
     }
 
@@ -532,28 +576,6 @@ fn negate(plan: ScalarPlan<'_>) -> ScalarPlan<'_> {
     match plan {
         ScalarPlan::Constant(value) => ScalarPlan::Constant(-value),
         plan => ScalarPlan::Negate(Box::new(plan)),
-    }
-}
-
-fn join_scalars<'q>(
-    left: Planned<ScalarPlan<'q>>,
-    op: BinaryOp,
-    right: Planned<ScalarPlan<'q>>,
-) -> Planned<ScalarPlan<'q>> {
-    if let (ScalarPlan::Constant(a), ScalarPlan::Constant(b)) = (&left.plan, &right.plan) {
-        return constant(arithmetic::scalars(op, *a, *b));
-    }
-    let chain = |left, right| match left {
-        ScalarPlan::Chain(first, mut links) => {
-            links.push((op, right));
-            ScalarPlan::Chain(first, links)
-        }
-        left => ScalarPlan::Chain(Box::new(left), vec![(op, right)]),
-    };
-    if left.invariant && right.invariant {
-        Planned::invariant(chain(left.plan, right.plan))
-    } else {
-        Planned::varying(chain(left.settle(), right.settle()))
     }
 }
 

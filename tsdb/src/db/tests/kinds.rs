@@ -98,6 +98,35 @@ fn histograms_are_kept_through_chunks_blocks_and_restarts() {
     assert_eq!(counts(&db), expected_counts(9 * HOUR + MINUTE));
 }
 
+/// The log has a record for each kind of histogram, but those of a series must stay in order.
+#[test]
+fn a_batch_may_have_histograms_of_all_kinds_in_turn() {
+    let disk = MemDisk::new();
+    let db = open(&disk);
+    let mut batch = Batch::new();
+    let (one, other) = (batch.introduce(labels(0)), batch.introduce(labels(1)));
+    for t in 0..20_i64 {
+        let integer = if t / 2 % 2 == 0 {
+            histogram(7)
+        } else {
+            let (schema, custom_bounds) = (model::CUSTOM_BUCKETS_SCHEMA, vec![1.0, 2.0]);
+            let positive_spans = vec![Span { offset: 0, length: 1 }];
+            let positive_deltas = vec![7];
+            Histogram { schema, custom_bounds, positive_spans, positive_deltas, ..histogram(7) }
+        };
+        let value: HistogramValue =
+            if t % 2 == 0 { integer.to_float().into() } else { integer.into() };
+        batch.push_histogram(one, t, value);
+        batch.push_histogram(other, t, value_at(t, false));
+    }
+    assert_eq!(db.append(&batch).unwrap().rejected_histograms, []);
+    let all = counts(&db);
+    assert!(all.values().all(|samples| samples.len() == 20));
+    drop(db);
+    disk.kill();
+    assert_eq!(counts(&open(&disk)), all);
+}
+
 #[test]
 fn a_series_may_change_between_floats_and_histograms() {
     let disk = MemDisk::new();

@@ -3,6 +3,7 @@
 //! There is a kind of record for integer and one for float histograms, and another pair for those with custom buckets, so that readers which
 //! do not know custom buckets can pass over them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::{
@@ -43,29 +44,60 @@ fn number_of(histogram: &HistogramValue) -> u8 {
     }
 }
 
-/// Writes `histograms` as one record for each kind among them; `records` is made to hold just these.
-pub(crate) fn put<'a>(
-    records: &mut Vec<Vec<u8>>,
-    histograms: impl Iterator<Item = (u64, Timestamp, &'a HistogramValue)>,
-) {
+/// A histogram to be written: of which series, when.
+type Logged<'a> = (u64, Timestamp, &'a HistogramValue);
+
+/// Writes `histograms` as one record for each kind among them, or more so that those of a series stay in order; `records` is made to hold just these.
+pub(crate) fn put<'a>(records: &mut Vec<Vec<u8>>, histograms: impl Iterator<Item = Logged<'a>>) {
     records.clear();
     let histograms: Vec<_> = histograms.collect();
+    let same_kind = |a: &Logged<'_>, b: &Logged<'_>| number_of(a.2) == number_of(b.2);
+    if changes_kind(&histograms) {
+        let runs = histograms.chunk_by(same_kind);
+        records.extend(runs.map(|run| put_record(number_of(run[0].2), run.iter())));
+        return;
+    }
     for number in INTEGER..=FLOAT_CUSTOM {
-        let mut record = Vec::new();
         let of_kind = histograms.iter().filter(|(_, _, histogram)| number_of(histogram) == number);
-        let mut base = None;
-        for &(series, t, histogram) in of_kind {
-            let base = base.get_or_insert_with(|| {
-                record.push(number);
-                Base::put(&mut record, series, t)
-            });
-            base.put_delta(&mut record, series, t);
-            put_value(&mut record, histogram);
-        }
+        let record = put_record(number, of_kind);
         if !record.is_empty() {
             records.push(record);
         }
     }
+}
+
+/// Whether a series has histograms of several kinds.
+fn changes_kind(histograms: &[Logged<'_>]) -> bool {
+    let Some((_, _, first)) = histograms.first() else { return false };
+    if histograms.iter().all(|(_, _, histogram)| number_of(histogram) == number_of(first)) {
+        return false;
+    }
+    let mut kinds = HashMap::with_capacity(histograms.len());
+    histograms.iter().any(|(series, _, histogram)| {
+        let number = number_of(histogram);
+        *kinds.entry(*series).or_insert(number) != number
+    })
+}
+
+/// A record of histograms of one kind; nothing if there are none.
+fn put_record<'a>(number: u8, histograms: impl Iterator<Item = &'a Logged<'a>>) -> Vec<u8> {
+    let mut record = Vec::new();
+    let mut base = None;
+    for &(series, t, histogram) in histograms {
+        let base = base.get_or_insert_with(|| {
+            record.push(number);
+            Base::put(&mut record, series, t)
+        });
+        base.put_delta(&mut record, series, t);
+        put_value(&mut record, histogram);
+    }
+    record
+}
+
+/// Whether a record of number `next` right after one of number `number` may be the other half of what was appended together: Prometheus puts
+/// histograms with custom buckets into a record of their own.
+pub(crate) const fn may_belong_together(number: u8, next: u8) -> bool {
+    matches!((number, next), (INTEGER, INTEGER_CUSTOM) | (FLOAT, FLOAT_CUSTOM))
 }
 
 fn put_value(record: &mut Vec<u8>, histogram: &HistogramValue) {
