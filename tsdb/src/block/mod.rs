@@ -35,7 +35,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chunkenc::Encoding;
+use chunkenc::{ChunkError, Encoding};
 use model::{Columns, Labels, QueryContext, QueryError, Selection, TimeRange};
 use parking_lot::Mutex;
 
@@ -207,12 +207,32 @@ impl Block {
         if let [first, .., last] = chunks {
             cursor.expect(first.reference, last.reference);
         }
-        for chunk in chunks.iter().filter(|chunk| chunk.range.overlaps(range)) {
+        let corrupt = |chunk: &ChunkRef, error: &ChunkError| {
+            self.chunks.corrupt(chunk.reference, error.to_string())
+        };
+        let mut chunks = chunks.iter().filter(|chunk| chunk.range.overlaps(range));
+        // The first of two, which are decoded together.
+        let mut held = Vec::new();
+        while let Some(chunk) = chunks.next() {
             context.check()?;
             let read = cursor.read(chunk.reference)?;
-            let decoded = Encoding::from_number(read.encoding)
-                .and_then(|encoding| chunkenc::decode(encoding, read.bytes, range, into));
-            decoded.map_err(|error| self.chunks.corrupt(chunk.reference, error.to_string()))?;
+            let of_first = Encoding::from_number(read.encoding);
+            let encoding = of_first.map_err(|error| corrupt(chunk, &error))?;
+            let Some(second) = chunks.next() else {
+                let decoded = chunkenc::decode(encoding, read.bytes, range, into);
+                decoded.map_err(|error| corrupt(chunk, &error))?;
+                break;
+            };
+            held.clear();
+            held.extend_from_slice(read.bytes);
+            let read = cursor.read(second.reference)?;
+            let of_second = Encoding::from_number(read.encoding);
+            let two = [
+                (encoding, &held[..]),
+                (of_second.map_err(|error| corrupt(second, &error))?, read.bytes),
+            ];
+            chunkenc::decode_two(two, range, into)
+                .map_err(|(which, error)| corrupt([chunk, second][which], &error))?;
         }
         selection.positions.lock().push(cursor.into_position());
         self.tombstones.apply(u64::from(series.id), start, into);

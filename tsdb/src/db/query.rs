@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::{Blocks, Db, LeftOut};
 use crate::block::{Block, BlockSelection};
 use crate::head::select::HeadSeries;
-use crate::head::series_chunks::{Horizon, SeriesChunks};
+use crate::head::series_chunks::{Horizon, LOOK_AHEAD, SeriesChunks};
 use crate::head::series_labels::LabelsReader;
 use crate::postings;
 use crate::rows::put_in_order;
@@ -404,6 +404,14 @@ impl Selected<'_> {
         })
     }
 
+    /// Looks at the memory of the series from `index` on, once for some of them.
+    fn look_ahead(&self, series: &[HeadSeries], index: usize, range: TimeRange) {
+        if index.is_multiple_of(LOOK_AHEAD) {
+            let next = &series[index..series.len().min(index + LOOK_AHEAD)];
+            self.view.db.head.read().look_ahead(next, range.min);
+        }
+    }
+
     fn read_head(
         &self,
         series: HeadSeries,
@@ -414,7 +422,7 @@ impl Selected<'_> {
         let view = self.view;
         let horizon = Horizon { last_t: series.last_t, batch: view.batch, from: view.head_from };
         self.spare.with(|SpareMemory { chunks, .. }| {
-            view.db.head.read().collect(series.series, range, horizon, chunks);
+            view.db.head.read().collect_samples(series.series, range, horizon, chunks);
             chunks.read(range, horizon, into, context)
         })
     }
@@ -480,6 +488,7 @@ impl SeriesSet for Selected<'_> {
         let start = into.len();
         match &self.series {
             SelectedSeries::Head(series, _) => {
+                self.look_ahead(series, index, range);
                 self.read_head(series[index], range, into, context)?;
             }
             SelectedSeries::Block => {

@@ -15,6 +15,7 @@ pub(crate) mod deleted;
 pub(crate) mod exemplars;
 mod hash_index;
 mod lean;
+mod marks;
 mod open_buffers;
 pub(crate) mod open_histogram;
 pub(crate) mod out_of_order;
@@ -28,6 +29,7 @@ mod truncate;
 pub(crate) mod views;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 use model::{HistogramValue, Metadata, Sample, TimeRange, Timestamp};
 
@@ -38,6 +40,7 @@ use chunk_store::ChunkStore;
 use deleted::Deletions;
 use exemplars::Exemplars;
 use lean::LeanPush;
+use marks::Marks;
 use open_buffers::OpenBuffers;
 use open_histogram::OpenHistogram;
 use out_of_order::OutOfOrder;
@@ -61,6 +64,8 @@ pub(crate) struct Head {
     /// The newest view that was open when the series was last appended to.
     touched: Vec<u32>,
     buffers: OpenBuffers,
+    /// Where reading of open chunks goes on.
+    marks: Arc<Marks>,
     lists: ChunkLists,
     pub(crate) chunks: ChunkStore,
     /// Open chunks of histograms, by series ref.
@@ -101,6 +106,7 @@ impl Head {
             closed: Vec::new(),
             touched: Vec::new(),
             buffers: OpenBuffers::default(),
+            marks: Arc::default(),
             lists: ChunkLists::default(),
             chunks,
             histograms: HashMap::default(),

@@ -2,15 +2,23 @@
 
 use std::sync::Arc;
 
-use chunkenc::{ChunkError, Encoding, decode};
+use chunkenc::{ChunkError, Encoding, XorError, XorMark, decode, decode_two, decode_xor_from};
 use model::{Columns, QueryContext, QueryError, TimeRange, Timestamp};
 
 use super::chunk_store::ChunkTable;
 use super::deleted::remove_deleted;
+use super::marks::{Marks, OpenMark, SAMPLES_WORTH_A_MARK};
 use super::out_of_order::{LateSample, push_rows};
+use super::select::HeadSeries;
 use super::{Head, Sample};
 use crate::recode::{SampleValue, decode_samples};
 use crate::rows::put_in_order;
+
+/// Series that are looked at together.
+pub(crate) const LOOK_AHEAD: usize = 16;
+
+/// What a processor fetches at once.
+const LINE_BYTES: usize = 64;
 
 /// How far a view sees.
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +46,14 @@ pub(crate) struct SeriesChunks {
     table: Arc<ChunkTable>,
     /// Full chunks, oldest first.
     closed: Vec<u64>,
-    /// The open chunk as it would stand in a file; empty if it was not wanted.
+    /// The open chunk as it would stand in a file; empty if it was not wanted, without what is before `mark` if there is one.
     open: Vec<u8>,
     open_encoding: Option<Encoding>,
     open_range: TimeRange,
+    /// Whether nothing but the end of the open chunk is wanted, so that a mark may be found for it.
+    wants_end: bool,
+    mark: Option<XorMark>,
+    marks: Arc<Marks>,
     late: Vec<LateSample>,
     late_chunks: Vec<u64>,
     deleted: Vec<TimeRange>,
@@ -52,12 +64,63 @@ pub(crate) struct SeriesChunks {
 }
 
 impl Head {
-    /// Takes what may have samples in `range`.
+    /// Takes what may have samples in `range`, whole chunks.
     pub(crate) fn collect(
         &self,
         series: u64,
         range: TimeRange,
         horizon: Horizon,
+        into: &mut SeriesChunks,
+    ) {
+        self.collect_chunks(series, range, horizon, false, into);
+    }
+
+    /// As [`collect`](Self::collect), for [`SeriesChunks::read`] alone: of the open chunk perhaps only the end.
+    pub(crate) fn collect_samples(
+        &self,
+        series: u64,
+        range: TimeRange,
+        horizon: Horizon,
+        into: &mut SeriesChunks,
+    ) {
+        self.collect_chunks(series, range, horizon, true, into);
+    }
+
+    /// Looks at the memory in which reading series from `from` on begins. A large head lies all over the memory, and where it waits for it series
+    /// by series, a query does little else; here no look depends on another, so the processor waits for many at once.
+    pub(crate) fn look_ahead(&self, series: &[HeadSeries], from: Timestamp) {
+        let series = &series[..series.len().min(LOOK_AHEAD)];
+        let mut slots = [0; LOOK_AHEAD];
+        let mut seen = 0;
+        for (slot, one) in slots.iter_mut().zip(series) {
+            *slot = self.slot(one.series).unwrap_or(0) as usize;
+        }
+        let slots = &slots[..series.len()];
+        for &at in slots {
+            let (Some(open), Some(last)) = (self.open.get(at), self.last.get(at)) else { return };
+            seen ^= open.min_time() ^ last.t ^ i64::from(self.labels.first_pair(at));
+        }
+        let mut marks = [0; LOOK_AHEAD];
+        for (mark, (one, &at)) in marks.iter_mut().zip(series.iter().zip(slots)) {
+            let known = self.marks.get(one.series, self.open[at].min_time(), from);
+            *mark = known.map_or(0, |mark| mark.byte());
+        }
+        for (&at, &mark) in slots.iter().zip(&marks) {
+            if self.open[at].count() == 0 || self.open[at].is_histogram() {
+                continue;
+            }
+            let lines = self.open_payload(at).get(mark..).unwrap_or_default().chunks(LINE_BYTES);
+            seen ^= lines.fold(0, |seen, line| seen ^ i64::from(line[0]));
+        }
+        std::hint::black_box(seen);
+    }
+
+    fn collect_chunks(
+        &self,
+        series: u64,
+        range: TimeRange,
+        horizon: Horizon,
+        only_samples: bool,
         into: &mut SeriesChunks,
     ) {
         into.clear(series);
@@ -81,7 +144,25 @@ impl Head {
         let open_range = TimeRange::new(min_time, last_t);
         if open_range.overlaps(range) {
             into.open_range = open_range;
-            into.open_encoding = Some(self.copy_open(at, &mut into.open));
+            let open = &self.open[at];
+            into.wants_end = only_samples
+                && min_time < range.min
+                && !open.is_histogram()
+                && open.count() > SAMPLES_WORTH_A_MARK;
+            if into.wants_end {
+                into.mark = self.marks.get(series, min_time, range.min);
+                if !Arc::ptr_eq(&into.marks, &self.marks) {
+                    into.marks = Arc::clone(&self.marks);
+                }
+            }
+            into.open_encoding = Some(match &into.mark {
+                Some(mark) => {
+                    into.open.extend_from_slice(&open.count().to_be_bytes());
+                    into.open.extend_from_slice(&self.open_payload(at)[mark.byte()..]);
+                    Encoding::Xor
+                }
+                None => self.copy_open(at, &mut into.open),
+            });
         }
         if min_time > range.min {
             into.closed.extend_from_slice(self.closed_chunks(at));
@@ -112,8 +193,14 @@ impl Head {
             return Encoding::Histogram;
         }
         into.extend_from_slice(&open.count().to_be_bytes());
-        into.extend_from_slice(&self.buffers.get(open.buffer())[..open.payload_bytes()]);
+        into.extend_from_slice(self.open_payload(at));
         Encoding::Xor
+    }
+
+    /// The open chunk of a series of floats, without the number of samples.
+    fn open_payload(&self, at: usize) -> &[u8] {
+        let open = &self.open[at];
+        &self.buffers.get(open.buffer())[..open.payload_bytes()]
     }
 }
 
@@ -126,6 +213,9 @@ impl Default for SeriesChunks {
             open: Vec::new(),
             open_encoding: None,
             open_range: TimeRange::ALL,
+            wants_end: false,
+            mark: None,
+            marks: Arc::default(),
             late: Vec::new(),
             late_chunks: Vec::new(),
             deleted: Vec::new(),
@@ -142,6 +232,7 @@ impl SeriesChunks {
         self.closed.clear();
         self.open.clear();
         self.open_encoding = None;
+        (self.wants_end, self.mark) = (false, None);
         self.late.clear();
         self.late_chunks.clear();
         self.deleted.clear();
@@ -157,10 +248,19 @@ impl SeriesChunks {
     ) -> Result<(), QueryError> {
         let start = into.len();
         let in_order = TimeRange::new(range.min.max(horizon.from), range.max.min(horizon.last_t));
-        if in_order.min <= in_order.max {
+        if in_order.min <= in_order.max && self.wants_end {
+            self.read_end(in_order, into)?;
+        } else if in_order.min <= in_order.max {
             self.read_closed(in_order, context)?;
-            for (_, encoding, bytes) in self.in_order_chunks() {
-                decode(encoding, bytes, in_order, into).map_err(|e| corrupt(self.series, &e))?;
+            let mut chunks = self.in_order_chunks().map(|(_, encoding, bytes)| (encoding, bytes));
+            while let Some(first) = chunks.next() {
+                let decoded = match chunks.next() {
+                    Some(second) => {
+                        decode_two([first, second], in_order, into).map_err(|(_, error)| error)
+                    }
+                    None => decode(first.0, first.1, in_order, into),
+                };
+                decoded.map_err(|error| corrupt(self.series, &error))?;
             }
         }
         if !self.late.is_empty() || !self.late_chunks.is_empty() {
@@ -168,6 +268,22 @@ impl SeriesChunks {
             put_in_order(into, start);
         }
         remove_deleted(&self.deleted, start, into);
+        Ok(())
+    }
+
+    /// Reads the end of the open chunk, from the mark on if there is one.
+    fn read_end(&self, range: TimeRange, into: &mut Columns) -> Result<(), QueryError> {
+        let failed = |error: XorError| corrupt(self.series, &error.into());
+        let (count, payload) = self
+            .open
+            .split_first_chunk()
+            .ok_or_else(|| failed(XorError::Truncated { decoded: 0, announced: 0 }))?;
+        let open = (u16::from_be_bytes(*count), payload);
+        let found = decode_xor_from(self.mark.as_ref(), open, range, into).map_err(failed)?;
+        // Most often it is the one that is known.
+        if let Some(mark) = found.filter(|found| Some(*found) != self.mark) {
+            self.marks.note(self.series, OpenMark { chunk: self.open_range.min, mark });
+        }
         Ok(())
     }
 

@@ -84,6 +84,13 @@ impl SeriesLabels {
         &self.ids[start as usize..self.ends[at] as usize]
     }
 
+    /// The first pair of the series in slot `at`; 0 if it has none.
+    #[inline]
+    pub(crate) fn first_pair(&self, at: usize) -> u32 {
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.ids.get(start as usize).copied().unwrap_or(0)
+    }
+
     /// The labels of a series as strings.
     pub(crate) fn pairs_of(&self, slot: u32) -> impl Iterator<Item = (&str, &str)> + Clone {
         self.pair_ids(slot).iter().map(|&id| self.pair(id))

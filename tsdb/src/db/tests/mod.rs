@@ -3,6 +3,7 @@
 mod kinds;
 mod late;
 mod limits;
+mod repeated;
 mod restart;
 mod upkeep;
 
