@@ -46,6 +46,10 @@ fn store() -> store::Store {
     mixed.push(0, 1.0);
     mixed.push_histogram(10_000, Arc::new(FloatHistogram::default()));
     store.add(Labels::from_pairs([(METRIC_NAME, "mixed")]).unwrap(), mixed);
+    let mut histogram = Columns::new();
+    histogram.push_histogram(20_000, Arc::new(FloatHistogram::default()));
+    let labels = [(METRIC_NAME, "histogram_info"), ("data", "h")].into_iter().chain(target);
+    store.add(Labels::from_pairs(labels).unwrap(), histogram);
     store
 }
 
@@ -195,4 +199,34 @@ fn info_series_may_contradict_each_other_where_there_is_nothing_to_enrich() {
     assert_eq!(labels("info(late)", 0, 30_000), expected);
     let error = range("info(early)", 0, 30_000).unwrap_err().to_string();
     assert!(error.contains("found duplicate series for info metric"), "{error}");
+}
+
+#[test]
+fn an_info_series_of_histograms_is_named() {
+    let query = r#"info(late, {__name__="histogram_info"})"#;
+    assert_eq!(
+        range(query, 20_000, 30_000).unwrap_err().to_string(),
+        r#"this should be an info metric, with float samples: {__name__="histogram_info", data="h", instance="i", job="j"}"#
+    );
+    assert_eq!(labels(query, 0, 10_000), Vec::<String>::new());
+}
+
+/// The parser lets it through, evaluating it even at one step is an error.
+#[test]
+fn numbers_are_not_cut_as_histograms_are() {
+    for (query, op) in [
+        ("1 </ 2", "</"),
+        ("time() >/ 5", ">/"),
+        ("scalar(l) </ 2 + 1", "</"),
+        ("vector(1 </ 2)", "</"),
+        ("l + (1 >/ 2)", ">/"),
+    ] {
+        let error = range(query, 0, 30_000).unwrap_err();
+        assert!(matches!(error, QueryFailure::Execution(_)), "{query}: {error:?}");
+        let expected = format!("operator \"{op}\" not allowed for Scalar operations");
+        assert_eq!(error.to_string(), expected, "{query}");
+    }
+    // A subquery that has no step evaluates nothing.
+    let never = "count_over_time(vector(1 </ 2)[1s:1m])";
+    assert_eq!(labels(never, 10_000, 20_000), Vec::<String>::new());
 }

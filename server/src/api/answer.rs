@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::json::{
     self, write_annotations, write_each, write_histogram_sample, write_json, write_labels,
-    write_sample, write_string, write_timestamp,
+    write_number, write_sample, write_string, write_timestamp,
 };
 use super::time_texts::TimeTexts;
 
@@ -125,7 +125,8 @@ impl Answer {
         out.extend_from_slice(self.result.value.value_type().as_str().as_bytes());
         out.extend_from_slice(b"\",\"result\":");
         match &self.result.value {
-            Value::Scalar(sample) => write_sample(out, *sample),
+            // Prometheus writes numbers of series otherwise than those that are alone.
+            Value::Scalar(sample) => write_number(out, *sample, FloatFormat::Plain),
             Value::String(t, text) => {
                 out.push(b'[');
                 write_timestamp(out, *t);
@@ -435,6 +436,21 @@ mod tests {
         let labels = Labels::from_pairs([("__name__", "m"), ("a", "<\"é>")]).unwrap();
         let sample = Sample { t: 1_435_781_430_781, v: 1.0 };
         check(Value::Scalar(sample), r#"{"resultType":"scalar","result":[1435781430.781,"1"]}"#);
+        for (v, expected) in [
+            (1e21, "1000000000000000000000"),
+            (1e-7, "0.0000001"),
+            (1.0 / 3e30, "0.00000000000000000000000000000033333333333333338"),
+            (f64::NEG_INFINITY, "-Inf"),
+        ] {
+            let expected = format!(r#"{{"resultType":"scalar","result":[0,"{expected}"]}}"#);
+            check(Value::Scalar(Sample { t: 0, v }), &expected);
+        }
+        let small = Sample { t: 0, v: 1e-7 };
+        let small = VectorSample { labels: Labels::empty(), sample: small, histogram: None };
+        check(
+            Value::Vector(vec![small]),
+            r#"{"resultType":"vector","result":[{"metric":{},"value":[0,"1e-07"]}]}"#,
+        );
         check(
             Value::String(2_000, String::from("x\n")),
             r#"{"resultType":"string","result":[2,"x\n"]}"#,

@@ -44,12 +44,17 @@ pub(crate) fn write_timestamp(out: &mut Vec<u8>, t: Timestamp) {
     }
 }
 
-/// Writes `[seconds,"value"]`.
+/// Writes `[seconds,"value"]` as for a sample of a series.
 pub(crate) fn write_sample(out: &mut Vec<u8>, sample: Sample) {
+    write_number(out, sample, FloatFormat::Api);
+}
+
+/// Writes `[seconds,"value"]`.
+pub(super) fn write_number(out: &mut Vec<u8>, sample: Sample, format: FloatFormat) {
     out.push(b'[');
     write_timestamp(out, sample.t);
     out.extend_from_slice(b",\"");
-    write_float(out, sample.v, FloatFormat::Api);
+    write_float(out, sample.v, format);
     out.extend_from_slice(b"\"]");
 }
 
