@@ -230,3 +230,24 @@ fn numbers_are_not_cut_as_histograms_are() {
     let never = "count_over_time(vector(1 </ 2)[1s:1m])";
     assert_eq!(labels(never, 10_000, 20_000), Vec::<String>::new());
 }
+
+/// Histograms count for several samples, as often as windows have them. What does not change is evaluated once, and looked at by each step.
+#[test]
+fn histograms_in_windows_of_absent_over_time_have_their_weight() {
+    let options = EngineOptions { parse: ParseOptions::all(), ..EngineOptions::default() };
+    let engine = Engine::new(options, &telemetry::Registry::new());
+    let options = QueryOptions { per_step_stats: true, ..QueryOptions::default() };
+    for (query, per_step) in [
+        ("absent_over_time(mixed[15s])", [1, 12, 11]),
+        ("absent_over_time(mixed[15s] @ 10)", [12, 12, 12]),
+        ("absent_over_time(mixed[15s:10s])", [1, 12, 22]),
+        ("count_over_time(mixed[15s] @ 10)", [12, 12, 12]),
+    ] {
+        let context = QueryContext::unbounded();
+        let step = Duration::from_secs(10);
+        let result = engine.range(&store(), query, 0, 20_000, step, &options, &context).unwrap();
+        let found: Vec<u64> = result.samples_per_step.iter().map(|(_, count)| *count).collect();
+        assert_eq!(found, per_step, "{query}");
+        assert_eq!(result.stats.samples_queryable, per_step.iter().sum::<u64>(), "{query}");
+    }
+}
