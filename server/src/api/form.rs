@@ -95,7 +95,7 @@ fn unquote(text: &str) -> Option<(String, &str)> {
         match c {
             '"' => return Some((value, &text[at + 1..])),
             '\\' if text[at + 1..].starts_with(['"', '\\']) => {
-                value.extend(chars.next().map(|c| c.1))
+                value.extend(chars.next().map(|c| c.1));
             }
             c => value.push(c),
         }
@@ -238,7 +238,7 @@ mod tests {
         let body =
             format!("before\r\n--bb\r\n{query}--bb \t\r\n{time}--bb\r\n{file}--bb--\r\nafter");
         let expected = owned(&[("query", "vector(7)\r\n--b\r\n--c"), ("time", "")]);
-        assert_eq!(parts(body.as_bytes(), "bb"), Some(expected.clone()));
+        assert_eq!(parts(body.as_bytes(), "bb"), Some(expected));
         // Lines may end otherwise, throughout.
         let lines = body.replace("\r\n", "\n");
         let expected = owned(&[("query", "vector(7)\n--b\n--c"), ("time", "")]);

@@ -125,7 +125,8 @@ pub(super) async fn series(
     Ok(json::response(answer.await?))
 }
 
-/// The label sets that any of `selectors` selects, sorted, at most `limit` (0: all); and warnings.
+/// The label sets that any of `selectors` selects, at most `limit` (0: all); and warnings. They are sorted if there are several selectors;
+/// of one they are in the order of the store, as in Prometheus.
 fn select_labels(
     store: &dyn Queryable,
     range: TimeRange,
@@ -137,14 +138,11 @@ fn select_labels(
     let mut series = Vec::new();
     let mut warnings = Vec::new();
     let mut held = context.budget.charge(0)?;
+    let order = if selectors.len() > 1 { SeriesOrder::Labels } else { SeriesOrder::Storage };
     for matchers in selectors {
         // One more than wanted, to know whether there are more.
         let wanted = if limit == 0 { 0 } else { limit.saturating_add(1) };
-        let selection = Selection {
-            order: SeriesOrder::Labels,
-            limit: wanted,
-            ..Selection::new(matchers, range)
-        };
+        let selection = Selection { order, limit: wanted, ..Selection::new(matchers, range) };
         let set = querier.select(&selection, context)?;
         warnings.extend_from_slice(set.warnings());
         for index in 0..set.len() {

@@ -97,16 +97,16 @@ pub(crate) fn router() -> Router<Arc<Server>> {
 
 /// An endpoint that takes its parameters from the URL.
 fn read<H: Handler<T, Arc<Server>>, T: 'static>(handler: H) -> MethodRouter<Arc<Server>> {
-    get(handler).head(|| refuse_head("GET, OPTIONS"))
+    get(handler).head(async || refuse_head("GET, OPTIONS"))
 }
 
 /// An endpoint that takes its parameters from a form, too.
 fn read_form<H: Handler<T, Arc<Server>>, T: 'static>(handler: H) -> MethodRouter<Arc<Server>> {
-    get(handler.clone()).post(handler).head(|| refuse_head("GET, OPTIONS, POST"))
+    get(handler.clone()).post(handler).head(async || refuse_head("GET, OPTIONS, POST"))
 }
 
 /// Refuses `HEAD`, which would otherwise be `GET` without a body: no endpoint of Prometheus's API serves it.
-async fn refuse_head(allowed: &'static str) -> Response {
+fn refuse_head(allowed: &'static str) -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, allowed)]).into_response()
 }
 

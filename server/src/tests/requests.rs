@@ -2,8 +2,9 @@
 
 use axum::body::Body;
 use axum::http::{Method, Request, header};
+use model::{Appender, Batch, Labels};
 
-use super::{Fixture, SERIES};
+use super::{Fixture, NOW, SERIES};
 
 /// An error of `bad_data`.
 fn bad_data(message: &str) -> (u16, String) {
@@ -121,4 +122,24 @@ async fn names_and_methods_that_are_none() {
     assert_eq!(server.get("/api/v1/label/a%2Fb/values").await.0, 404);
     server.check("/api/v1/label/a+b/values", "[]").await;
     server.check("/api/v1/label/%61/values", r#"["1","2"]"#).await;
+}
+
+/// A head has them in the order in which they were created; what several selectors select is merged, and so sorted.
+#[tokio::test]
+async fn the_order_of_series() {
+    let server = Fixture::new();
+    let mut batch = Batch::new();
+    for z in ["0", "2", "1"] {
+        batch.push_new(Labels::from_pairs([("__name__", "o"), ("z", z)]).unwrap(), NOW, 1.0);
+    }
+    assert!(server.server.running.get().unwrap().store.append(&batch).unwrap().rejected.is_empty());
+    let list = |zs: &[&str]| {
+        let series = zs.iter().map(|z| format!(r#"{{"__name__":"o","z":"{z}"}}"#));
+        format!("[{}]", series.collect::<Vec<_>>().join(","))
+    };
+    server.check("/api/v1/series?match[]=o", &list(&["0", "2", "1"])).await;
+    server.check("/api/v1/series?match[]=o&match[]=o", &list(&["0", "1", "2"])).await;
+    let limited = server.get("/api/v1/series?match[]=o&limit=2").await.1;
+    assert!(limited.contains(&list(&["0", "2"])), "{limited}");
+    assert!(limited.contains("results truncated due to limit"), "{limited}");
 }
