@@ -7,13 +7,14 @@ use promql::quote::quoted;
 /// Names and values.
 pub(super) type Pairs = Vec<(String, String)>;
 
-/// The pairs of `text`, and what is wrong with the first that is malformed, in the words of Go's `url.ParseQuery`.
+/// The pairs of `text`, and what is wrong with one that is malformed, in the words of Go's `url.ParseQuery`.
 pub(super) fn pairs(text: &[u8]) -> (Pairs, Option<String>) {
     let mut pairs = Pairs::new();
     let mut malformed = None;
     for pair in text.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
         if pair.contains(&b';') {
-            malformed.get_or_insert_with(|| String::from("invalid semicolon separator in query"));
+            // It hides what was wrong before.
+            malformed = Some(String::from("invalid semicolon separator in query"));
             continue;
         }
         let (name, value) = cut(pair, b'=').unwrap_or((pair, b""));
@@ -68,23 +69,35 @@ pub(super) fn is_kind(header: &str, kind: &str) -> bool {
     header.split(';').next().is_some_and(|first| first.trim().eq_ignore_ascii_case(kind))
 }
 
-/// The parameter `wanted` of the value of a `Content-Type` or `Content-Disposition`.
+/// The parameter `wanted` of the value of a `Content-Type` or `Content-Disposition`, of which none may be malformed or repeated.
 pub(super) fn parameter(header: &str, wanted: &str) -> Option<String> {
-    let mut rest = header.split_once(';')?.1;
-    loop {
-        let (name, after) = rest.split_once('=')?;
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut rest = header.split_once(';').map_or("", |(_, rest)| rest).trim_start();
+    while !rest.is_empty() {
+        let (name, after) = token(rest)?;
+        let after = after.trim_start().strip_prefix('=')?.trim_start();
         let (value, after) = match after.strip_prefix('"') {
             Some(quoted) => unquote(quoted)?,
-            None => {
-                let end = after.find(';').unwrap_or(after.len());
-                (String::from(after[..end].trim()), &after[end..])
-            }
+            None => token(after).map(|(value, after)| (String::from(value), after))?,
         };
-        if name.trim().eq_ignore_ascii_case(wanted) {
-            return Some(value);
+        let name = name.to_ascii_lowercase();
+        if found.iter().any(|(other, _)| *other == name) {
+            return None;
         }
-        rest = after.trim_start().strip_prefix(';')?;
+        found.push((name, value));
+        rest = after.trim_start();
+        if !rest.is_empty() {
+            rest = rest.strip_prefix(';')?.trim_start();
+        }
     }
+    found.into_iter().find(|(name, _)| name == wanted).map(|(_, value)| value)
+}
+
+/// A word, and what stands behind it.
+fn token(text: &str) -> Option<(&str, &str)> {
+    let is_special = |c: char| !c.is_ascii_graphic() || r#"()<>@,;:\"/[]?="#.contains(c);
+    let end = text.find(is_special).unwrap_or(text.len());
+    (end > 0).then(|| text.split_at(end))
 }
 
 /// What stands before the closing quote, and what after it.
@@ -123,7 +136,10 @@ pub(super) fn parts(body: &[u8], boundary: &str) -> Option<Pairs> {
     loop {
         let mut disposition = String::new();
         loop {
-            let (line, after) = cut(rest, b'\n')?;
+            let Some((line, after)) = cut(rest, b'\n') else {
+                // A part that ends among its headers is none.
+                return (rest.is_empty() || rest.contains(&b':')).then_some(pairs);
+            };
             rest = after;
             let line = lossy(line);
             let line = line.trim_end();
@@ -222,6 +238,9 @@ mod tests {
             ("multipart/form-data; boundary=--x", Some("--x")),
             ("multipart/form-data; a=\"b;\\\"boundary=z\" ;Boundary=\"x y\"", Some("x y")),
             ("multipart/form-data; boundary=\"x", None),
+            ("multipart/form-data; boundary=x; a", None),
+            ("multipart/form-data; boundary=x; Boundary=y", None),
+            ("multipart/form-data; boundary=x;", Some("x")),
             ("multipart/form-data", None),
         ] {
             assert_eq!(parameter(header, "boundary").as_deref(), expected, "{header}");
@@ -245,7 +264,9 @@ mod tests {
         assert_eq!(parts(lines.as_bytes(), "bb"), Some(expected));
         let empty = "--b\r\nContent-Disposition: form-data; name=a\r\n\r\n--b--";
         assert_eq!(parts(empty.as_bytes(), "b"), Some(owned(&[("a", "")])));
-        assert_eq!(parts(b"--b--\r\n", "b"), Some(Pairs::new()));
+        for none in ["--b--\r\n", "--b\r\n", "--b\r\na: b\r\nc:"] {
+            assert_eq!(parts(none.as_bytes(), "b"), Some(Pairs::new()), "{none}");
+        }
         for broken in
             ["", "x", "--b", "--b\r\nx\r\n\r\n1\r\n--b--", "--b\r\na: b\r\n\r\n1\r\n--bc--"]
         {
