@@ -2,6 +2,8 @@
 //!
 //! Pairs that are malformed are left out. Whether that is an error is for the endpoint to say: most pass it over.
 
+use std::collections::BTreeMap;
+
 use promql::quote::quoted;
 
 /// Names and values.
@@ -71,7 +73,7 @@ pub(super) fn is_kind(header: &str, kind: &str) -> bool {
 
 /// The parameter `wanted` of the value of a `Content-Type` or `Content-Disposition`, of which none may be malformed or repeated.
 pub(super) fn parameter(header: &str, wanted: &str) -> Option<String> {
-    let mut found: Vec<(String, String)> = Vec::new();
+    let mut found = BTreeMap::new();
     let mut rest = header.split_once(';').map_or("", |(_, rest)| rest).trim_start();
     while !rest.is_empty() {
         let (name, after) = token(rest)?;
@@ -80,17 +82,20 @@ pub(super) fn parameter(header: &str, wanted: &str) -> Option<String> {
             Some(quoted) => unquote(quoted)?,
             None => token(after).map(|(value, after)| (String::from(value), after))?,
         };
-        let name = name.to_ascii_lowercase();
-        if found.iter().any(|(other, _)| *other == name) {
+        if found.insert(name.to_ascii_lowercase(), value).is_some() {
             return None;
         }
-        found.push((name, value));
         rest = after.trim_start();
         if !rest.is_empty() {
             rest = rest.strip_prefix(';')?.trim_start();
         }
     }
-    found.into_iter().find(|(name, _)| name == wanted).map(|(_, value)| value)
+    found.remove(wanted)
+}
+
+/// Whether `text` is a word or nothing.
+fn is_token(text: &str) -> bool {
+    text.is_empty() || matches!(token(text), Some((_, "")))
 }
 
 /// A word, and what stands behind it.
@@ -120,17 +125,24 @@ fn unquote(text: &str) -> Option<(String, &str)> {
 pub(super) fn parts(body: &[u8], boundary: &str) -> Option<Pairs> {
     let dashes = format!("--{boundary}").into_bytes();
     let mut pairs = Pairs::new();
-    // What stands before the first boundary is passed over.
     let mut rest = body;
+    // What stands before the first boundary is passed over. How its line ends, all do.
     let newline: &[u8] = loop {
-        let (line, after) = cut(rest, b'\n')?;
-        rest = after;
-        match line.strip_prefix(dashes.as_slice()).map(<[u8]>::trim_ascii) {
-            Some(b"") if line.ends_with(b"\r") => break b"\r\n",
-            Some(b"") => break b"\n",
-            Some(b"--") => return Some(pairs),
-            _ => {}
+        if let Some(after) = rest.strip_prefix(dashes.as_slice()) {
+            match (behind_delimiter(after, b"\r\n"), behind_delimiter(after, b"\n")) {
+                (Some(None), _) => return Some(pairs),
+                (Some(Some(after)), _) => {
+                    rest = after;
+                    break b"\r\n";
+                }
+                (None, Some(Some(after))) => {
+                    rest = after;
+                    break b"\n";
+                }
+                (None, _) => {}
+            }
         }
+        (_, rest) = cut(rest, b'\n')?;
     };
     let delimiter = [newline, &dashes].concat();
     loop {
@@ -147,6 +159,10 @@ pub(super) fn parts(body: &[u8], boundary: &str) -> Option<Pairs> {
                 break;
             }
             let (name, value) = line.split_once(':')?;
+            // Go lets blanks pass.
+            if !name.split(' ').all(is_token) || value.contains(['\r', '\0']) {
+                return None;
+            }
             if name.eq_ignore_ascii_case("content-disposition") {
                 disposition = String::from(value.trim());
             }
@@ -167,7 +183,7 @@ pub(super) fn parts(body: &[u8], boundary: &str) -> Option<Pairs> {
     }
 }
 
-/// What stands before the delimiter, and behind its line what follows unless that was the last one.
+/// What stands before the delimiter, and behind its line what follows unless that was the last one; `None` if something else is in that line.
 fn split_at_delimiter<'b>(
     text: &'b [u8],
     delimiter: &[u8],
@@ -179,14 +195,13 @@ fn split_at_delimiter<'b>(
     {
         return Some((b"", after));
     }
-    let places = (0..=text.len().checked_sub(delimiter.len())?)
-        .filter(|at| text[*at..].starts_with(delimiter));
-    places
-        .filter_map(|at| {
-            let after = behind_delimiter(&text[at + delimiter.len()..], newline)?;
-            Some((&text[..at], after))
-        })
-        .next()
+    let ends = |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
+    let at = (0..=text.len().checked_sub(delimiter.len())?).find(|at| {
+        let after = text[*at..].strip_prefix(delimiter);
+        after.is_some_and(|after| after.starts_with(b"--") || after.first().is_some_and(ends))
+    })?;
+    let after = behind_delimiter(&text[at + delimiter.len()..], newline)?;
+    Some((&text[..at], after))
 }
 
 /// `None` if it was no delimiter; otherwise what follows it, if anything does.
@@ -267,9 +282,17 @@ mod tests {
         for none in ["--b--\r\n", "--b\r\n", "--b\r\na: b\r\nc:"] {
             assert_eq!(parts(none.as_bytes(), "b"), Some(Pairs::new()), "{none}");
         }
-        for broken in
-            ["", "x", "--b", "--b\r\nx\r\n\r\n1\r\n--b--", "--b\r\na: b\r\n\r\n1\r\n--bc--"]
-        {
+        for broken in [
+            "",
+            "x",
+            "--b",
+            "--b\r\nx\r\n\r\n1\r\n--b--",
+            "--b\r\nx=y: z\r\n\r\n1\r\n--b--",
+            "--b\r\na: b\rc\r\n\r\n1\r\n--b--",
+            "--b\r\na: b\r\n\r\n1\r\n--b x\r\n\r\n--b--",
+            "--b\r\na: b\r\n\r\n1\r\n--b\n\r\n--b--",
+            "--b\r\na: b\r\n\r\n1\r\n--bc--",
+        ] {
             assert_eq!(parts(broken.as_bytes(), "b"), None, "{broken}");
         }
     }
