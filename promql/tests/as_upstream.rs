@@ -251,3 +251,23 @@ fn histograms_in_windows_of_absent_over_time_have_their_weight() {
         assert_eq!(result.stats.samples_queryable, per_step.iter().sum::<u64>(), "{query}");
     }
 }
+
+/// What lies beyond a window is looked at as what is in it; at what a smoothed selector alone sees Prometheus does not count.
+#[test]
+fn samples_that_extended_selectors_look_at() {
+    let options = EngineOptions { parse: ParseOptions::all(), ..EngineOptions::default() };
+    let engine = Engine::new(options, &telemetry::Registry::new());
+    let options = QueryOptions { per_step_stats: true, ..QueryOptions::default() };
+    for (query, total) in [
+        ("l smoothed", 0),
+        // Of two series four samples each are within reach of each step.
+        ("rate(l[5s] smoothed)", 24),
+        ("rate(l[5s] anchored)", 12),
+    ] {
+        let context = QueryContext::unbounded();
+        let step = Duration::from_secs(10);
+        let result = engine.range(&store(), query, 0, 20_000, step, &options, &context).unwrap();
+        let per_step: u64 = result.samples_per_step.iter().map(|(_, count)| count).sum();
+        assert_eq!((result.stats.samples_queryable, per_step), (total, total), "{query}");
+    }
+}
