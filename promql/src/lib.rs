@@ -13,6 +13,8 @@ mod stack;
 pub mod value;
 mod walk;
 
-pub use eval::{Engine, EngineOptions, ExecutionError, InvalidQuery, QueryFailure, QueryOptions};
+pub use eval::{
+    Engine, EngineOptions, ExecutionError, InvalidQuery, QueryFailure, QueryOptions, parse_float,
+};
 pub use parse::{ParseErrors, ParseOptions, parse};
 pub use value::{MatrixSeries, QueryResult, Value, VectorSample};

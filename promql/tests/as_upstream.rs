@@ -46,6 +46,10 @@ fn store() -> store::Store {
     mixed.push(0, 1.0);
     mixed.push_histogram(10_000, Arc::new(FloatHistogram::default()));
     store.add(Labels::from_pairs([(METRIC_NAME, "mixed")]).unwrap(), mixed);
+    let mut histogram = Columns::new();
+    histogram.push_histogram(20_000, Arc::new(FloatHistogram::default()));
+    let labels = [(METRIC_NAME, "histogram_info"), ("data", "h")].into_iter().chain(target);
+    store.add(Labels::from_pairs(labels).unwrap(), histogram);
     store
 }
 
@@ -216,5 +220,76 @@ fn malformed_arguments_are_reported_in_their_turn() {
     ] {
         let error = range(&query, 0, 30_000).unwrap_err().to_string();
         assert!(error.contains(expected), "{query}: {error}");
+    }
+}
+
+#[test]
+fn an_info_series_of_histograms_is_named() {
+    let query = r#"info(late, {__name__="histogram_info"})"#;
+    assert_eq!(
+        range(query, 20_000, 30_000).unwrap_err().to_string(),
+        r#"this should be an info metric, with float samples: {__name__="histogram_info", data="h", instance="i", job="j"}"#
+    );
+    assert_eq!(labels(query, 0, 10_000), Vec::<String>::new());
+}
+
+/// The parser lets it through, evaluating it even at one step is an error.
+#[test]
+fn numbers_are_not_cut_as_histograms_are() {
+    for (query, op) in [
+        ("1 </ 2", "</"),
+        ("time() >/ 5", ">/"),
+        ("scalar(l) </ 2 + 1", "</"),
+        ("vector(1 </ 2)", "</"),
+        ("l + (1 >/ 2)", ">/"),
+    ] {
+        let error = range(query, 0, 30_000).unwrap_err();
+        assert!(matches!(error, QueryFailure::Execution(_)), "{query}: {error:?}");
+        let expected = format!("operator \"{op}\" not allowed for Scalar operations");
+        assert_eq!(error.to_string(), expected, "{query}");
+    }
+    // A subquery that has no step evaluates nothing.
+    let never = "count_over_time(vector(1 </ 2)[1s:1m])";
+    assert_eq!(labels(never, 10_000, 20_000), Vec::<String>::new());
+}
+
+/// Histograms count for several samples, as often as windows have them. What does not change is evaluated once, and looked at by each step.
+#[test]
+fn histograms_in_windows_of_absent_over_time_have_their_weight() {
+    let options = EngineOptions { parse: ParseOptions::all(), ..EngineOptions::default() };
+    let engine = Engine::new(options, &telemetry::Registry::new());
+    let options = QueryOptions { per_step_stats: true, ..QueryOptions::default() };
+    for (query, per_step) in [
+        ("absent_over_time(mixed[15s])", [1, 12, 11]),
+        ("absent_over_time(mixed[15s] @ 10)", [12, 12, 12]),
+        ("absent_over_time(mixed[15s:10s])", [1, 12, 22]),
+        ("count_over_time(mixed[15s] @ 10)", [12, 12, 12]),
+    ] {
+        let context = QueryContext::unbounded();
+        let step = Duration::from_secs(10);
+        let result = engine.range(&store(), query, 0, 20_000, step, &options, &context).unwrap();
+        let found: Vec<u64> = result.samples_per_step.iter().map(|(_, count)| *count).collect();
+        assert_eq!(found, per_step, "{query}");
+        assert_eq!(result.stats.samples_queryable, per_step.iter().sum::<u64>(), "{query}");
+    }
+}
+
+/// What lies beyond a window is looked at as what is in it; at what a smoothed selector alone sees Prometheus does not count.
+#[test]
+fn samples_that_extended_selectors_look_at() {
+    let options = EngineOptions { parse: ParseOptions::all(), ..EngineOptions::default() };
+    let engine = Engine::new(options, &telemetry::Registry::new());
+    let options = QueryOptions { per_step_stats: true, ..QueryOptions::default() };
+    for (query, total) in [
+        ("l smoothed", 0),
+        // Of two series four samples each are within reach of each step.
+        ("rate(l[5s] smoothed)", 24),
+        ("rate(l[5s] anchored)", 12),
+    ] {
+        let context = QueryContext::unbounded();
+        let step = Duration::from_secs(10);
+        let result = engine.range(&store(), query, 0, 20_000, step, &options, &context).unwrap();
+        let per_step: u64 = result.samples_per_step.iter().map(|(_, count)| count).sum();
+        assert_eq!((result.stats.samples_queryable, per_step), (total, total), "{query}");
     }
 }

@@ -39,7 +39,7 @@ const fn number(truth: bool) -> f64 {
     if truth { 1.0 } else { 0.0 }
 }
 
-/// `a op b` of two scalars; comparisons give 0 or 1.
+/// `a op b` of two scalars; comparisons give 0 or 1. Operators that cut histograms are not for scalars.
 pub(super) fn scalars(op: BinaryOp, a: f64, b: f64) -> f64 {
     match op {
         BinaryOp::Equal => number(a == b),

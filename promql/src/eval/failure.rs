@@ -2,7 +2,7 @@
 
 use model::QueryError;
 
-use crate::ast::{Span, ValueType};
+use crate::ast::{BinaryOp, Span, ValueType};
 use crate::parse::ParseErrors;
 
 /// Why a query was not answered.
@@ -155,9 +155,12 @@ pub enum ExecutionError {
     /// Samples of a range that is looked beyond are histograms.
     #[error("{0} modifier is not supported with histograms")]
     ExtensionHistograms(&'static str),
+    /// Two numbers cannot be combined so.
+    #[error("operator \"{}\" not allowed for Scalar operations", .0.as_str())]
+    ScalarOperator(BinaryOp),
     /// A series of `info` is a histogram.
-    #[error("info sample should be float")]
-    InfoHistogram,
+    #[error("this should be an info metric, with float samples: {0}")]
+    InfoHistogram(String),
     /// Two series of one info metric describe the same target.
     #[error("found duplicate series for info metric: existing {existing} @ {t}, new {new} @ {t}")]
     DuplicateInfo {

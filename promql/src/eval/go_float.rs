@@ -3,7 +3,7 @@
 /// Reads a float; `None` if it is not one, or is beyond the largest finite one.
 ///
 /// Infinity may have a sign, NaN may not. Hexadecimal numbers have an exponent, which is a power of two.
-pub(super) fn parse(text: &str) -> Option<f64> {
+pub fn parse(text: &str) -> Option<f64> {
     if text.eq_ignore_ascii_case("nan") {
         return Some(f64::NAN);
     }

@@ -96,7 +96,7 @@ fn fetch(
     selector::stream_sample_times(evaluator, &selector, steps, &mut |found, row| {
         // A histogram says nothing about a target.
         if row.values.iter().any(|t| t.is_nan() && is_present(*t)) {
-            return Err(ExecutionError::InfoHistogram.into());
+            return Err(ExecutionError::InfoHistogram(found.labels.to_string()).into());
         }
         series.push(InfoSeries { labels: found.labels, times: row.values.to_vec() });
         Ok(())

@@ -77,6 +77,7 @@ use split::Helpers;
 use steps::Steps;
 
 pub use failure::{ExecutionError, InvalidQuery, QueryFailure};
+pub use go_float::parse as parse_float;
 
 /// Most steps of an evaluation, subqueries included. The API allows far fewer.
 const STEPS_MAX: usize = 50_000_000;

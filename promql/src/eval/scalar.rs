@@ -6,7 +6,7 @@ use super::arithmetic::{self, go_max, go_min};
 use super::block::is_present;
 use super::buffer::Buffer;
 use super::evaluator::Evaluator;
-use super::failure::QueryFailure;
+use super::failure::{ExecutionError, QueryFailure};
 use super::peak::{self, Counts, Peaks};
 use super::plan::{ScalarPlan, VectorPlan};
 use super::samples::Tally;
@@ -117,7 +117,11 @@ fn evaluate_plan(
                         left.into_iter().for_each(|cost| peaks.push(cost));
                     }
                 }
-                row = row.zip(inner(right)?, |a, b| arithmetic::scalars(*op, a, b));
+                let right = inner(right)?;
+                if arithmetic::trims(*op) {
+                    return Err(ExecutionError::ScalarOperator(*op).into());
+                }
+                row = row.zip(right, |a, b| arithmetic::scalars(*op, a, b));
             }
             row
         }

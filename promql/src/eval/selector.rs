@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::{
     Charge, Columns, CounterReset, FloatHistogram, Labels, METRIC_NAME, Querier, QueryContext,
-    Selection, SeriesSet, TimeRange, is_stale,
+    Selection, SeriesSet, TimeRange, Timestamp, is_stale,
 };
 
 use super::arithmetic::Filter;
@@ -32,6 +32,41 @@ pub(super) struct Selected<'e> {
     set: Box<dyn SeriesSet + 'e>,
     range: TimeRange,
     stats_only: bool,
+    strides: Strides,
+}
+
+/// Steps, and how far back from the times that they look at samples are read.
+#[derive(Clone, Copy, Debug)]
+struct Strides {
+    steps: Steps,
+    look: Look,
+    back: i64,
+}
+
+impl Strides {
+    /// The rows of `times` that Prometheus comes to without the row before: it reads on from step to step, but jumps where a step does not reach
+    /// back to where the one before has come to, which is a sample at its own time or later.
+    fn jumps(self, times: &[Timestamp]) -> Vec<usize> {
+        let mut rows = Vec::new();
+        if self.steps.interval <= self.back || self.look.at.is_some() {
+            return rows;
+        }
+        let mut at: Option<usize> = None;
+        for t in self.steps.iter().map(|step| self.look.from(step)) {
+            let start = t.saturating_sub(self.back);
+            let mut row = at.unwrap_or(0);
+            if at.is_none_or(|at| start > times[at]) {
+                row += times[row..].partition_point(|other| *other < start);
+                rows.push(row);
+            }
+            row += times[row..].partition_point(|other| *other < t);
+            if row == times.len() {
+                break;
+            }
+            at = Some(row);
+        }
+        rows
+    }
 }
 
 /// The samples of one series, and then of the next.
@@ -60,6 +95,7 @@ impl<'e> Selected<'e> {
         querier: &'e dyn Querier,
         selector: &Selector<'_>,
         range: TimeRange,
+        strides: Strides,
     ) -> Result<Self, QueryFailure> {
         let names = selector.projection.map(|projection| {
             let type_label = evaluator.type_labels.then_some(TYPE_LABEL);
@@ -75,7 +111,7 @@ impl<'e> Selected<'e> {
         if let Some(record) = &evaluator.record {
             record.selected(set.len());
         }
-        Ok(Self { set, range, stats_only: selector.stats_only })
+        Ok(Self { set, range, stats_only: selector.stats_only, strides })
     }
 
     /// The series whose samples windows of `range` milliseconds and `ahead` milliseconds after them contain that end at the times looked at.
@@ -90,7 +126,9 @@ impl<'e> Selected<'e> {
         steps: Steps,
     ) -> Result<Option<Self>, QueryFailure> {
         let Some(querier) = evaluator.querier else { return Ok(None) };
-        Self::new(evaluator, querier, selector, reach(selector, steps, range, ahead)).map(Some)
+        let strides = Strides { steps, look: selector.look, back: range };
+        let range = reach(selector, steps, range, ahead);
+        Self::new(evaluator, querier, selector, range, strides).map(Some)
     }
 
     /// Number of series.
@@ -116,7 +154,8 @@ impl<'e> Selected<'e> {
         into.held.grow_to(into.columns.capacity_bytes())?;
         into.rows = into.columns.len() as u64;
         if self.stats_only && !into.columns.histograms().is_empty() {
-            into.columns = stats_of(&into.columns);
+            let jumps = self.strides.jumps(into.columns.times());
+            into.columns = stats_of(&into.columns, &jumps);
         }
         Ok(&mut into.columns)
     }
@@ -136,11 +175,16 @@ impl<'e> Selected<'e> {
     }
 }
 
-/// The samples with histograms that have but count and sum. Since counter resets cannot be found without buckets, they are found here.
-fn stats_of(columns: &Columns) -> Columns {
+/// The samples with histograms that have but count and sum. Since counter resets cannot be found without buckets, they are found here; not
+/// at the rows in `jumps`, though, which are compared with nothing.
+fn stats_of(columns: &Columns, jumps: &[usize]) -> Columns {
     let mut stats = Columns::with_capacity(columns.len());
     let mut before: Option<&Arc<FloatHistogram>> = None;
+    let mut jumps = jumps.iter().peekable();
     for row in 0..columns.len() {
+        if jumps.next_if_eq(&&row).is_some() {
+            before = None;
+        }
         let Some(histogram) = columns.histogram(row) else {
             stats.push_row(columns, row);
             continue;
@@ -505,5 +549,43 @@ mod tests {
             .collect();
         drop_stale(&mut columns);
         assert_eq!(columns.times(), [1, 3]);
+    }
+
+    /// Which samples are read one after the other follows from Prometheus's `MemoizedSeriesIterator`, what it then knows of resets from its
+    /// `HistogramStatsIterator`.
+    #[test]
+    fn resets_are_not_known_where_steps_leave_gaps() {
+        use CounterReset::{NotReset, Reset, Unknown};
+        let mut columns = Columns::new();
+        for (t, count) in (0..).step_by(10).zip([1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1.0]) {
+            let histogram = FloatHistogram { count, ..FloatHistogram::default() };
+            columns.push_histogram(t, Arc::new(histogram));
+        }
+        let now = Look { offset: 0, at: None };
+        let hints = |steps, look, back| {
+            let jumps = Strides { steps, look, back }.jumps(columns.times());
+            let stats = stats_of(&columns, &jumps);
+            (0..stats.len()).map(|row| stats.histogram(row).unwrap().counter_reset).collect()
+        };
+        let check = |steps, look, back, expected: [CounterReset; 7]| {
+            let found: Vec<CounterReset> = hints(steps, look, back);
+            assert_eq!(found, expected, "{steps:?} {look:?} {back}");
+        };
+        let all = [Unknown, NotReset, NotReset, Reset, NotReset, NotReset, Reset];
+        check(Steps::new(10, 60, 25), now, 25, all);
+        check(Steps::single(60), now, 12, all);
+        check(Steps::new(10, 60, 25), Look { offset: 0, at: Some(60) }, 12, all);
+        // Read are 0 and 10, from 23 on 30 and 40, from 48 on 50 and 60.
+        let gaps = [Unknown, NotReset, NotReset, Unknown, NotReset, Unknown, Reset];
+        check(Steps::new(10, 60, 25), now, 12, gaps);
+        check(Steps::new(8, 58, 25), Look { offset: -2, at: None }, 12, gaps);
+        // A step that reaches back to where the one before has come to reads on, from 10 to 40 and from there to the end.
+        check(Steps::new(5, 65, 30), now, 25, all);
+        check(
+            Steps::new(5, 65, 30),
+            now,
+            24,
+            [Unknown, NotReset, Unknown, Reset, NotReset, Unknown, Reset],
+        );
     }
 }

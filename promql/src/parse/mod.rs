@@ -70,6 +70,9 @@ pub fn parse(query: &str, options: &ParseOptions) -> Result<Expr, ParseErrors> {
 /// [`parse`] on the caller's stack.
 pub(crate) fn parse_here(query: &str, options: &ParseOptions) -> Result<Expr, ParseErrors> {
     let mut expr = read(query, options, |input| {
+        if input.kind() == TokenKind::End {
+            return Err(input.refuse(Span::default(), ParseErrorKind::NoExpression));
+        }
         let (rest, tree) = expr::expression(input)?;
         Ok((rest, *tree.root))
     })?;
@@ -105,9 +108,6 @@ fn read<T>(
     let (tokens, lexical) = lex::lex(text);
     let source = Source { query: text, options };
     let input = Tokens::new(&tokens, &source);
-    if input.kind() == TokenKind::End {
-        return Err(ParseError::new(text, Span::default(), ParseErrorKind::NoExpression).into());
-    }
     let fault = match rule(input) {
         Ok((rest, value)) if rest.kind() == TokenKind::End => return Ok(value),
         Ok((rest, _)) => Fault::at(rest.next()),

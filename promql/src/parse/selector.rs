@@ -273,16 +273,16 @@ fn set_extension<'q>(
     if !input.options().extended_range_selectors {
         return refuse(ParseErrorKind::ExperimentalExtension(name));
     }
-    let (selector, span) = match &mut *tree.root {
-        Expr::Vector(e) => (&mut e.extension, &mut e.span),
-        Expr::Matrix(e) => (&mut e.vector.extension, &mut e.span),
+    let selector = match &mut *tree.root {
+        Expr::Vector(e) => &mut e.extension,
+        Expr::Matrix(e) => &mut e.vector.extension,
         Expr::Subquery(_) => return refuse(ParseErrorKind::ExtensionOfSubquery(name)),
         _ => return refuse(ParseErrorKind::ExtensionUnsupported(name)),
     };
     if selector.is_some_and(|other| other != extension) {
         return refuse(ParseErrorKind::AnchoredAndSmoothed);
     }
+    // The selector ends before the word: what is wrong with an operator behind it is said to be at the word.
     *selector = Some(extension);
-    span.end = input.next().span.end;
     Ok((input.advance(), tree))
 }

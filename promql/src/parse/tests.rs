@@ -416,6 +416,18 @@ fn misplaced_modifiers_are_named() {
         ),
         ("a[5m:] anchored", "1:1: parse error: anchored modifier is not supported for subqueries"),
         ("sum(a) smoothed", "1:1: parse error: smoothed modifier not implemented"),
+        (
+            "a smoothed + bool b",
+            "1:3: parse error: bool modifier can only be used on comparison operators",
+        ),
+        (
+            "a  anchored + on (k) group_left (k) b",
+            "1:4: parse error: label \"k\" must not occur in ON and GROUP clause at once",
+        ),
+        (
+            "a smoothed @ 1 + bool b",
+            "1:16: parse error: bool modifier can only be used on comparison operators",
+        ),
         (r#"sum by ("") (a)"#, r#"1:9: parse error: invalid label name for grouping: """#),
         (
             "1e999",
@@ -618,7 +630,8 @@ fn selectors_are_read_alone() {
         (r#"{a!="b"}"#, Err("match[] must contain at least one non-empty matcher")),
         ("up offset 5m", Err("1:4: parse error: unexpected <offset>")),
         ("rate(up)", Err(r#"1:5: parse error: unexpected "(""#)),
-        ("", Err("unknown position: parse error: no expression found in input")),
+        ("", Err("unknown position: parse error: unexpected end of input")),
+        (" ", Err("1:2: parse error: unexpected end of input")),
     ] {
         assert_eq!(texts(text), expected.map(String::from).map_err(String::from), "{text}");
     }

@@ -38,6 +38,7 @@ pub(super) async fn delete_series(
     _: Admin,
     params: Params,
 ) -> Result<Response, ApiError> {
+    let params = params.parsed_form()?;
     let selectors = params.selectors();
     if selectors.as_ref().is_ok_and(Vec::is_empty) {
         return Err(ApiError::bad_data("no match[] parameter provided"));

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::json::{
     self, write_annotations, write_each, write_histogram_sample, write_json, write_labels,
-    write_sample, write_string, write_timestamp,
+    write_sample, write_scalar, write_text, write_timestamp,
 };
 use super::time_texts::TimeTexts;
 
@@ -125,14 +125,8 @@ impl Answer {
         out.extend_from_slice(self.result.value.value_type().as_str().as_bytes());
         out.extend_from_slice(b"\",\"result\":");
         match &self.result.value {
-            Value::Scalar(sample) => write_sample(out, *sample),
-            Value::String(t, text) => {
-                out.push(b'[');
-                write_timestamp(out, *t);
-                out.push(b',');
-                write_string(out, text);
-                out.push(b']');
-            }
+            Value::Scalar(sample) => write_scalar(out, *sample),
+            Value::String(t, text) => write_text(out, *t, text),
             Value::Vector(_) | Value::Matrix(_) => {
                 out.push(b'[');
                 return Next::Item(0);
@@ -435,6 +429,25 @@ mod tests {
         let labels = Labels::from_pairs([("__name__", "m"), ("a", "<\"é>")]).unwrap();
         let sample = Sample { t: 1_435_781_430_781, v: 1.0 };
         check(Value::Scalar(sample), r#"{"resultType":"scalar","result":[1435781430.781,"1"]}"#);
+        for (v, expected) in [
+            (1e21, "1000000000000000000000"),
+            (1e-7, "0.0000001"),
+            (1.0 / 3e30, "0.00000000000000000000000000000033333333333333338"),
+            (f64::NEG_INFINITY, "-Inf"),
+        ] {
+            let expected = format!(r#"{{"resultType":"scalar","result":[-9.5,"{expected}"]}}"#);
+            check(Value::Scalar(Sample { t: -9_500, v }), &expected);
+        }
+        check(
+            Value::String(250, String::from("<a>&\u{2028}\u{1}\t\"é")),
+            r#"{"resultType":"string","result":[0.25,"\u003ca\u003e\u0026\u2028\u0001\t\"é"]}"#,
+        );
+        let small = Sample { t: 0, v: 1e-7 };
+        let small = VectorSample { labels: Labels::empty(), sample: small, histogram: None };
+        check(
+            Value::Vector(vec![small]),
+            r#"{"resultType":"vector","result":[{"metric":{},"value":[0,"1e-07"]}]}"#,
+        );
         check(
             Value::String(2_000, String::from("x\n")),
             r#"{"resultType":"string","result":[2,"x\n"]}"#,

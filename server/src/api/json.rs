@@ -53,6 +53,42 @@ pub(crate) fn write_sample(out: &mut Vec<u8>, sample: Sample) {
     out.extend_from_slice(b"\"]");
 }
 
+/// Writes `[seconds,"value"]` for a number that is of no series. Prometheus leaves that to Go's `encoding/json` and writes the value out.
+pub(super) fn write_scalar(out: &mut Vec<u8>, sample: Sample) {
+    begin_lone(out, sample.t);
+    out.push(b'"');
+    write_float(out, sample.v, FloatFormat::Plain);
+    out.extend_from_slice(b"\"]");
+}
+
+/// Writes `[seconds,"text"]`, of which Go escapes what might end a script in a page.
+pub(super) fn write_text(out: &mut Vec<u8>, t: Timestamp, text: &str) {
+    begin_lone(out, t);
+    let from = out.len();
+    write_string(out, text);
+    if text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+        let plain = String::from_utf8_lossy(&out[from..]).into_owned();
+        out.truncate(from);
+        for c in plain.chars() {
+            match c {
+                '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                    out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
+                }
+                c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+    }
+    out.push(b']');
+}
+
+/// Writes `[seconds,` without zeros at the end.
+#[expect(clippy::cast_precision_loss, reason = "times are shorter than 2^53 ms")]
+fn begin_lone(out: &mut Vec<u8>, t: Timestamp) {
+    out.push(b'[');
+    write_float(out, t as f64 / 1000.0, FloatFormat::Api);
+    out.push(b',');
+}
+
 /// Writes `{"name":"value",…}`.
 pub(crate) fn write_labels(out: &mut Vec<u8>, labels: &Labels) {
     out.push(b'{');

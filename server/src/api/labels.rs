@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
+use axum::http::Uri;
 use axum::response::Response;
 use model::{
     Labels, Matcher, Querier, QueryContext, QueryError, Queryable, Selection, SeriesOrder, Strings,
     TimeRange,
 };
+use promql::quote::quoted;
 
 use super::error::ApiError;
 use super::params::Params;
-use super::{TRUNCATED, json};
+use super::{TRUNCATED, form, json, unknown_endpoint};
 use crate::state::{Ready, Server};
 
 /// `labels`: names of labels.
@@ -31,17 +33,36 @@ pub(super) async fn names(
 pub(super) async fn values(
     State(server): State<Arc<Server>>,
     ready: Ready,
-    Path(name): Path<String>,
+    uri: Uri,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let name = unescape_name(&name);
-    if name.is_empty() {
-        return Err(ApiError::bad_data(format!("invalid label name: {name:?}")));
-    }
+    let name = name_in_path(uri.path())?;
     strings(&server, ready, &params, move |querier, matchers, limit, context| {
         querier.label_values(&name, matchers, limit, context)
     })
     .await
+}
+
+/// The name in `…/<name>/values`.
+fn name_in_path(path: &str) -> Result<String, ApiError> {
+    let segment = path.rsplit('/').nth(1).unwrap_or_default();
+    let bytes = form::decode(segment.as_bytes(), false).unwrap_or_else(|_| segment.into());
+    // To Prometheus that is a separator, as any other.
+    if bytes.contains(&b'/') {
+        return Err(unknown_endpoint());
+    }
+    let invalid = |name| Err(ApiError::bad_data(format!("invalid label name: {name}")));
+    let Ok(name) = std::str::from_utf8(&bytes) else {
+        let quoted_chunks = bytes.utf8_chunks().map(|chunk| {
+            let valid = quoted(chunk.valid()).to_string();
+            let invalid = chunk.invalid().iter().map(|b| format!("\\x{b:02x}"));
+            // Without its quotes.
+            String::from(&valid[1..valid.len() - 1]) + &invalid.collect::<String>()
+        });
+        return invalid(format!("\"{}\"", quoted_chunks.collect::<String>()));
+    };
+    let name = unescape_name(name);
+    if name.is_empty() { invalid(quoted(&name).to_string()) } else { Ok(name) }
 }
 
 /// Asks once for each `match[]` (once without matchers if there is none) and unites the answers.
@@ -89,6 +110,7 @@ pub(super) async fn series(
     ready: Ready,
     params: Params,
 ) -> Result<Response, ApiError> {
+    let params = params.parsed_form()?;
     let selectors = params.selectors();
     if selectors.as_ref().is_ok_and(Vec::is_empty) {
         return Err(ApiError::bad_data("no match[] parameter provided"));
@@ -103,7 +125,8 @@ pub(super) async fn series(
     Ok(json::response(answer.await?))
 }
 
-/// The label sets that any of `selectors` selects, sorted, at most `limit` (0: all); and warnings.
+/// The label sets that any of `selectors` selects, at most `limit` (0: all); and warnings. They are sorted if there are several selectors;
+/// of one they are in the order of the store, as in Prometheus.
 fn select_labels(
     store: &dyn Queryable,
     range: TimeRange,
@@ -115,14 +138,11 @@ fn select_labels(
     let mut series = Vec::new();
     let mut warnings = Vec::new();
     let mut held = context.budget.charge(0)?;
+    let order = if selectors.len() > 1 { SeriesOrder::Labels } else { SeriesOrder::Storage };
     for matchers in selectors {
         // One more than wanted, to know whether there are more.
         let wanted = if limit == 0 { 0 } else { limit.saturating_add(1) };
-        let selection = Selection {
-            order: SeriesOrder::Labels,
-            limit: wanted,
-            ..Selection::new(matchers, range)
-        };
+        let selection = Selection { order, limit: wanted, ..Selection::new(matchers, range) };
         let set = querier.select(&selection, context)?;
         warnings.extend_from_slice(set.warnings());
         for index in 0..set.len() {

@@ -5,6 +5,7 @@ mod answer;
 pub(crate) mod error;
 mod exemplars;
 mod features;
+mod form;
 mod json;
 mod labels;
 mod params;
@@ -13,6 +14,7 @@ mod query;
 mod status;
 mod syntax;
 mod time_texts;
+mod times;
 mod tree;
 pub(crate) use status::{PROMETHEUS_VERSION, build_information};
 pub(crate) mod targets;
@@ -20,7 +22,10 @@ pub(crate) mod targets;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::handler::Handler;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
 
 use crate::state::Server;
 use error::{ApiError, ErrorType};
@@ -58,29 +63,29 @@ pub(crate) const ENDPOINTS: [(&str, &str); 23] = [
 /// The routes under `/api/v1`.
 pub(crate) fn router() -> Router<Arc<Server>> {
     Router::new()
-        .route("/query", get(query::instant).post(query::instant))
-        .route("/query_range", get(query::range).post(query::range))
-        .route("/labels", get(labels::names).post(labels::names))
-        .route("/label/{name}/values", get(labels::values))
-        .route("/series", get(labels::series).post(labels::series))
-        .route("/format_query", get(syntax::format).post(syntax::format))
-        .route("/parse_query", get(syntax::parse).post(syntax::parse))
-        .route("/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
-        .route("/targets", get(targets::targets))
-        .route("/targets/metadata", get(targets::target_metadata))
-        .route("/scrape_pools", get(targets::scrape_pools))
-        .route("/metadata", get(targets::metadata))
-        .route("/rules", get(targets::no_rules))
-        .route("/alerts", get(targets::no_alerts))
-        .route("/alertmanagers", get(targets::no_alertmanagers))
-        .route("/features", get(features::features))
-        .route("/status/buildinfo", get(status::build))
-        .route("/status/runtimeinfo", get(status::runtime))
-        .route("/status/flags", get(status::flags))
-        .route("/status/config", get(status::config))
-        .route("/status/tsdb", get(status::tsdb))
-        .route("/status/tsdb/blocks", get(status::blocks))
-        .route("/status/walreplay", get(status::wal_replay))
+        .route("/query", read_form(query::instant))
+        .route("/query_range", read_form(query::range))
+        .route("/labels", read_form(labels::names))
+        .route("/label/{name}/values", read(labels::values))
+        .route("/series", read_form(labels::series))
+        .route("/format_query", read_form(syntax::format))
+        .route("/parse_query", read_form(syntax::parse))
+        .route("/query_exemplars", read_form(exemplars::exemplars))
+        .route("/targets", read(targets::targets))
+        .route("/targets/metadata", read(targets::target_metadata))
+        .route("/scrape_pools", read(targets::scrape_pools))
+        .route("/metadata", read(targets::metadata))
+        .route("/rules", read(targets::no_rules))
+        .route("/alerts", read(targets::no_alerts))
+        .route("/alertmanagers", read(targets::no_alertmanagers))
+        .route("/features", read(features::features))
+        .route("/status/buildinfo", read(status::build))
+        .route("/status/runtimeinfo", read(status::runtime))
+        .route("/status/flags", read(status::flags))
+        .route("/status/config", read(status::config))
+        .route("/status/tsdb", read(status::tsdb))
+        .route("/status/tsdb/blocks", read(status::blocks))
+        .route("/status/walreplay", read(status::wal_replay))
         .route("/admin/tsdb/delete_series", post(admin::delete_series).put(admin::delete_series))
         .route(
             "/admin/tsdb/clean_tombstones",
@@ -90,6 +95,25 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .fallback(unknown)
 }
 
+/// An endpoint that takes its parameters from the URL.
+fn read<H: Handler<T, Arc<Server>>, T: 'static>(handler: H) -> MethodRouter<Arc<Server>> {
+    get(handler).head(async || refuse_head("GET, OPTIONS"))
+}
+
+/// An endpoint that takes its parameters from a form, too.
+fn read_form<H: Handler<T, Arc<Server>>, T: 'static>(handler: H) -> MethodRouter<Arc<Server>> {
+    get(handler.clone()).post(handler).head(async || refuse_head("GET, OPTIONS, POST"))
+}
+
+/// Refuses `HEAD`, which would otherwise be `GET` without a body: no endpoint of Prometheus's API serves it.
+fn refuse_head(allowed: &'static str) -> Response {
+    (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, allowed)]).into_response()
+}
+
 async fn unknown() -> ApiError {
+    unknown_endpoint()
+}
+
+fn unknown_endpoint() -> ApiError {
     ApiError::new(ErrorType::NotFound, "no such endpoint")
 }

@@ -1,57 +1,80 @@
-//! Request parameters: from the URL, and for POST and PUT from the form too, as Go's `Request.FormValue` merges them.
+//! Request parameters: from the URL, and from the form too if there is one, as Go's `Request.FormValue` merges them.
 
 use std::num::IntErrorKind;
 use std::time::Duration;
 
-use axum::extract::{FromRequest, Query, Request};
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
 use axum::http::{Method, header};
-use axum::{Form, RequestExt};
-use model::{Matcher, TimeRange, Timestamp, parse_duration};
+use model::{Matcher, TimeRange, Timestamp};
+use promql::quote::quoted;
 
 use super::error::ApiError;
-
-/// Times are clamped to ± this many milliseconds (a hundred million years), so that no later sum overflows. Grafana
-/// sends milliseconds where seconds are meant, which must not fail.
-const TIME_MS_MAX: f64 = 4e18;
-
-/// Prometheus's names for the ends of time, accepted where clients send them back.
-const MIN_TIME_TEXT: &str = "-292273086-05-16T16:47:06Z";
-const MAX_TIME_TEXT: &str = "+292277025-08-18T07:12:54.999999999Z";
-
-type Pairs = Vec<(String, String)>;
+use super::form::{self, Pairs};
+use super::times::{parse_positive_duration, parse_time};
 
 /// The parameters of one request.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Params(Pairs);
+pub(crate) struct Params {
+    /// Of the form, then of the URL, then of the parts.
+    pairs: Pairs,
+    /// How many of them came in parts.
+    in_parts: usize,
+    /// What is wrong with the first that is malformed, and so left out.
+    malformed: Option<String>,
+}
 
 impl<S: Send + Sync> FromRequest<S> for Params {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let malformed = |error: &dyn std::fmt::Display| {
-            ApiError::bad_data(format!("error parsing form values: {error}"))
-        };
-        let Query(url) = Query::<Pairs>::try_from_uri(request.uri()).map_err(|e| malformed(&e))?;
-        let is_form = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
-        let mut pairs = Pairs::new();
-        if matches!(*request.method(), Method::POST | Method::PUT) && is_form {
-            let Form(form) =
-                request.extract::<Form<Pairs>, _>().await.map_err(|e| malformed(&e))?;
-            pairs = form;
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let has_form = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        let kind = String::from(kind.and_then(|value| value.to_str().ok()).unwrap_or_default());
+        let has_form = has_form && form::is_kind(&kind, "application/x-www-form-urlencoded");
+        let boundary = form::is_kind(&kind, "multipart/form-data")
+            .then(|| form::parameter(&kind, "boundary"))
+            .flatten();
+        let (url, malformed) = form::pairs(request.uri().query().unwrap_or_default().as_bytes());
+        let mut params = Self { malformed, ..Self::default() };
+        let mut body = Bytes::new();
+        if has_form || boundary.is_some() {
+            body = Bytes::from_request(request, state)
+                .await
+                .map_err(|error| malformed_form(&error))?;
         }
-        pairs.extend(url);
-        Ok(Self(pairs))
+        if has_form {
+            let malformed;
+            (params.pairs, malformed) = form::pairs(&body);
+            params.malformed = malformed.or(params.malformed);
+        }
+        params.pairs.extend(url);
+        if let Some(boundary) = boundary {
+            let parts = form::parts(&body, &boundary).unwrap_or_default();
+            params.in_parts = parts.len();
+            params.pairs.extend(parts);
+        }
+        Ok(params)
     }
 }
 
+fn malformed_form(error: &dyn std::fmt::Display) -> ApiError {
+    ApiError::bad_data(format!("error parsing form values: {error}"))
+}
+
 impl Params {
+    /// What endpoints see that parse the form themselves, as some do in Prometheus: parts are not looked at, and nothing may be malformed.
+    pub(crate) fn parsed_form(mut self) -> Result<Self, ApiError> {
+        if let Some(malformed) = &self.malformed {
+            return Err(malformed_form(malformed));
+        }
+        self.pairs.truncate(self.pairs.len() - self.in_parts);
+        Ok(self)
+    }
+
     /// The first value of `name`, if it is given and not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
+        let found = self.pairs.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
         found.filter(|value| !value.is_empty())
     }
 
@@ -122,7 +145,8 @@ impl Params {
             Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
             Some(text) => {
                 let why = format!(
-                    "unable to parse boolean: strconv.ParseBool: parsing {text:?}: invalid syntax"
+                    "unable to parse boolean: strconv.ParseBool: parsing {}: invalid syntax",
+                    quoted(text)
                 );
                 Err(ApiError::parameter(name, why))
             }
@@ -134,7 +158,7 @@ impl Params {
     /// # Errors
     /// What is wrong with the first that is malformed, in the parser's words.
     pub(crate) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, promql::parse::ParseErrors> {
-        let texts = self.0.iter().filter(|(name, _)| name == "match[]").map(|(_, value)| value);
+        let texts = self.pairs.iter().filter(|(name, _)| name == "match[]").map(|(_, value)| value);
         texts.map(|text| promql::parse::parse_selector(text)).collect()
     }
 }
@@ -146,52 +170,8 @@ pub(crate) fn parse_integer(text: &str) -> Result<i64, String> {
             IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
             _ => "invalid syntax",
         };
-        format!("strconv.Atoi: parsing {text:?}: {why}")
+        format!("strconv.Atoi: parsing {}: {why}", quoted(text))
     })
-}
-
-/// Seconds since the epoch, to the millisecond, or RFC 3339.
-fn parse_time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(seconds) = text.parse::<f64>()
-        && seconds.is_finite()
-    {
-        return Ok(milliseconds(seconds));
-    }
-    match text {
-        MIN_TIME_TEXT => return Ok(milliseconds(f64::MIN)),
-        MAX_TIME_TEXT => return Ok(milliseconds(f64::MAX)),
-        _ => {}
-    }
-    let instant: jiff::Timestamp =
-        text.parse().map_err(|_| format!("cannot parse {text:?} to a valid timestamp"))?;
-    let ms = instant.as_nanosecond().div_euclid(1_000_000);
-    Ok(Timestamp::try_from(ms).unwrap_or(Timestamp::MAX))
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "clamped")]
-fn milliseconds(seconds: f64) -> Timestamp {
-    // Whole seconds and the rest apart: their product with 1000 would round differently.
-    let (whole, rest) = (seconds.trunc(), seconds.fract());
-    (whole * 1000.0 + (rest * 1000.0).round()).clamp(-TIME_MS_MAX, TIME_MS_MAX) as Timestamp
-}
-
-/// Seconds, or a duration in Prometheus's notation. A negative number is zero: where that is no good, the place that
-/// uses it says so.
-fn parse_positive_duration(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("cannot parse {text:?} to a valid duration");
-    let Ok(seconds) = text.parse::<f64>() else {
-        return parse_duration(text).map_err(|_| invalid());
-    };
-    // Go's numbers have no sign before NaN.
-    if seconds.is_nan() && text.starts_with(['+', '-']) {
-        return Err(invalid());
-    }
-    // Go counts nanoseconds in 63 bits.
-    if seconds.abs() * 1e9 > 2f64.powi(63) {
-        return Err(format!("{}. It overflows int64", invalid()));
-    }
-    // NaN becomes a negative duration there, which is zero here.
-    Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -199,49 +179,8 @@ mod tests {
     use super::*;
 
     fn params(pairs: &[(&str, &str)]) -> Params {
-        Params(pairs.iter().map(|(n, v)| (String::from(*n), String::from(*v))).collect())
-    }
-
-    #[test]
-    fn times() {
-        for (text, expected) in [
-            ("0", Ok(0)),
-            ("1435781430.781", Ok(1_435_781_430_781)),
-            ("1435781430.7814", Ok(1_435_781_430_781)),
-            ("-1.5", Ok(-1_500)),
-            ("2015-07-01T20:10:51.781Z", Ok(1_435_781_451_781)),
-            ("2015-07-01T20:10:51.7819Z", Ok(1_435_781_451_781)),
-            ("1969-12-31T23:59:59.9995Z", Ok(-1)),
-            ("2015-07-01T20:10:51+02:00", Ok(1_435_774_251_000)),
-            ("1797000000000", Ok(1_797_000_000_000_000)),
-            ("1e300", Ok(4_000_000_000_000_000_000)),
-            (MIN_TIME_TEXT, Ok(-4_000_000_000_000_000_000)),
-            (MAX_TIME_TEXT, Ok(4_000_000_000_000_000_000)),
-            ("", Err(r#"cannot parse "" to a valid timestamp"#)),
-            ("NaN", Err(r#"cannot parse "NaN" to a valid timestamp"#)),
-            ("inf", Err(r#"cannot parse "inf" to a valid timestamp"#)),
-            ("tomorrow", Err(r#"cannot parse "tomorrow" to a valid timestamp"#)),
-        ] {
-            assert_eq!(parse_time(text), expected.map_err(String::from), "{text}");
-        }
-    }
-
-    #[test]
-    fn durations() {
-        for (text, expected) in [
-            ("5m", Ok(300_000)),
-            ("15", Ok(15_000)),
-            ("0.5", Ok(500)),
-            ("-1", Ok(0)),
-            ("x", Err(r#"cannot parse "x" to a valid duration"#)),
-            ("", Err(r#"cannot parse "" to a valid duration"#)),
-            ("NaN", Ok(0)),
-            ("-NaN", Err(r#"cannot parse "-NaN" to a valid duration"#)),
-            ("1e99", Err(r#"cannot parse "1e99" to a valid duration. It overflows int64"#)),
-        ] {
-            let parsed = parse_positive_duration(text).map(|d| d.as_millis());
-            assert_eq!(parsed, expected.map_err(String::from), "{text}");
-        }
+        let pairs = pairs.iter().map(|(n, v)| (String::from(*n), String::from(*v))).collect();
+        Params { pairs, ..Params::default() }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! store is open and while the server stops.
 
 mod language;
+mod requests;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
