@@ -74,7 +74,7 @@ impl XorMark {
     }
 }
 
-/// As [`decode_xor`], of so many samples of a chunk whose count stands elsewhere, and from `mark` on if there is one: then the payload begins at
+/// As [`decode_xor`](crate::decode_xor), of so many samples of a chunk whose count stands elsewhere, and from `mark` on if there is one: then the payload begins at
 /// the byte of the mark, and samples before it are left out. Also gives a mark for the next time, before the first sample within `range`, if one
 /// is worth while.
 ///
