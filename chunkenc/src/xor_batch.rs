@@ -28,16 +28,13 @@ pub fn decode_xor(chunk: &[u8], range: TimeRange, into: &mut Columns) -> Result<
     let Some(dense) = dense_lane((announced, payload)) else {
         return decode_with_care(Decoder::new(payload), 0..announced, range, into);
     };
-    let before = into.len();
-    let mut sound = false;
-    into.extend_with(announced.into(), |times, floats| {
-        sound = decode_one(dense.lane, dense.rows((times, floats)));
-        keep_within(range, (times, floats))
+    let is_sound = append_if_sound(announced.into(), into, |times, floats| {
+        let sound = decode_one(dense.lane, dense.rows((times, floats)));
+        (sound, keep_within(range, (times, floats)))
     });
-    if sound {
+    if is_sound {
         return Ok(());
     }
-    into.truncate(before);
     decode_with_care(Decoder::new(payload), 0..announced, range, into)
 }
 
@@ -52,30 +49,47 @@ pub fn decode_two_xor(
 ) -> Result<(), (usize, XorError)> {
     let lanes = chunks.map(|chunk| header(chunk).ok().and_then(dense_lane));
     if let [Some(a), Some(b)] = &lanes {
-        let (before, of_a) = (into.len(), a.samples);
-        let mut sound = false;
-        into.extend_with(of_a + b.samples, |times, floats| {
+        let of_a = a.samples;
+        let is_sound = append_if_sound(of_a + b.samples, into, |times, floats| {
             let (a_times, b_times) = times.split_at_mut(of_a);
             let (a_floats, b_floats) = floats.split_at_mut(of_a);
             let of_both = (a.rows((a_times, a_floats)), b.rows((b_times, b_floats)));
-            sound = decode_two((a.lane, of_both.0), (b.lane, of_both.1));
+            let sound = decode_two((a.lane, of_both.0), (b.lane, of_both.1));
             let kept = keep_within(range, (a_times, a_floats));
             let more = keep_within(range, (b_times, b_floats));
             if kept < of_a {
                 times.copy_within(of_a..of_a + more, kept);
                 floats.copy_within(of_a..of_a + more, kept);
             }
-            kept + more
+            (sound, kept + more)
         });
-        if sound {
+        if is_sound {
             return Ok(());
         }
-        into.truncate(before);
     }
     for (which, chunk) in chunks.into_iter().enumerate() {
         decode_xor(chunk, range, into).map_err(|error| (which, error))?;
     }
     Ok(())
+}
+
+/// Appends what `decode` writes to the front of `rows` rows, if it says that it is sound, and how many rows that are; otherwise nothing.
+pub(crate) fn append_if_sound(
+    rows: usize,
+    into: &mut Columns,
+    decode: impl FnOnce(&mut [Timestamp], &mut [f64]) -> (bool, usize),
+) -> bool {
+    let before = into.len();
+    let mut is_sound = false;
+    into.extend_with(rows, |times, floats| {
+        let (sound, written) = decode(times, floats);
+        is_sound = sound;
+        written
+    });
+    if !is_sound {
+        into.truncate(before);
+    }
+    is_sound
 }
 
 /// Number of samples and payload of a chunk.

@@ -3,7 +3,7 @@
 use model::{Columns, TimeRange, Timestamp};
 
 use crate::xor::XorError;
-use crate::xor_batch::{Decoder, decode_with_care, dense_lane, keep_within};
+use crate::xor_batch::{Decoder, append_if_sound, decode_with_care, dense_lane, keep_within};
 use crate::xor_lanes::{Lane, decode_marking};
 
 /// A place between two samples of a chunk, from which it can be decoded on without those before.
@@ -74,9 +74,9 @@ impl XorMark {
     }
 }
 
-/// As [`decode_xor`](crate::decode_xor), of so many samples of a chunk whose count stands elsewhere, and from `mark` on if there is one: then the payload begins at
-/// the byte of the mark, and samples before it are left out. Also gives a mark for the next time, before the first sample within `range`, if one
-/// is worth while.
+/// As [`decode_xor`](crate::decode_xor), of so many samples of a chunk whose count stands elsewhere, and from `mark` on if there is one: then
+/// the payload begins at the byte of the mark, and samples before it are left out. Also gives a mark for the next time, before the first sample
+/// within `range`, if one is worth while.
 ///
 /// # Errors
 /// [`XorError`]; samples before the damage have been appended.
@@ -96,23 +96,22 @@ pub fn decode_xor_from(
         }
     };
     let skipped = mark.map_or(0, |mark| mark.samples.min(announced));
-    let before = into.len();
-    let (mut sound, mut found) = (false, None);
-    into.extend_with(usize::from(announced - skipped), |times, floats| {
+    let mut found = None;
+    let is_sound = append_if_sound(usize::from(announced - skipped), into, |times, floats| {
         let rows = match &dense {
             Some(dense) => dense.rows((times, floats)),
             None => (&mut *times, &mut *floats),
         };
+        let sound;
         (sound, found) = decode_marking(lane, rows, range.min);
-        keep_within(range, (times, floats))
+        (sound, keep_within(range, (times, floats)))
     });
-    if sound {
+    if is_sound {
         let offset = mark.map_or(0, XorMark::byte);
         return Ok(
             found.and_then(|(rows, lane)| XorMark::at(&lane, usize::from(decoded) + rows, offset))
         );
     }
-    into.truncate(before);
     let decoder = mark.map_or_else(|| Decoder::new(payload), |mark| mark.decoder(payload));
     decode_with_care(decoder, skipped..announced, range, into)?;
     Ok(None)

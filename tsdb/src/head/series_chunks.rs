@@ -39,6 +39,15 @@ struct Part {
     bytes: std::ops::Range<usize>,
 }
 
+/// The end of an open chunk of floats.
+#[derive(Debug)]
+struct End {
+    /// Where it begins, if that is not the chunk's start.
+    mark: Option<XorMark>,
+    /// To note a better place.
+    marks: Arc<Marks>,
+}
+
 /// See the module's description. Reusable.
 #[derive(Debug)]
 pub(crate) struct SeriesChunks {
@@ -46,14 +55,12 @@ pub(crate) struct SeriesChunks {
     table: Arc<ChunkTable>,
     /// Full chunks, oldest first.
     closed: Vec<u64>,
-    /// The open chunk as it would stand in a file; empty if it was not wanted, without what is before `mark` if there is one.
+    /// The open chunk as it would stand in a file; empty if it was not wanted, without what is before the mark if there is one.
     open: Vec<u8>,
     open_encoding: Option<Encoding>,
     open_range: TimeRange,
-    /// Whether nothing but the end of the open chunk is wanted, so that a mark may be found for it.
-    wants_end: bool,
-    mark: Option<XorMark>,
-    marks: Arc<Marks>,
+    /// Of the open chunk, if nothing but its end is wanted.
+    end: Option<End>,
     late: Vec<LateSample>,
     late_chunks: Vec<u64>,
     deleted: Vec<TimeRange>,
@@ -145,17 +152,16 @@ impl Head {
         if open_range.overlaps(range) {
             into.open_range = open_range;
             let open = &self.open[at];
-            into.wants_end = only_samples
+            let wants_end = only_samples
                 && min_time < range.min
                 && !open.is_histogram()
                 && open.count() > SAMPLES_WORTH_A_MARK;
-            if into.wants_end {
-                into.mark = self.marks.get(series, min_time, range.min);
-                if !Arc::ptr_eq(&into.marks, &self.marks) {
-                    into.marks = Arc::clone(&self.marks);
-                }
-            }
-            into.open_encoding = Some(match &into.mark {
+            into.end = wants_end.then(|| End {
+                mark: self.marks.get(series, min_time, range.min),
+                marks: Arc::clone(&self.marks),
+            });
+            let mark = into.end.as_ref().and_then(|end| end.mark);
+            into.open_encoding = Some(match mark {
                 Some(mark) => {
                     into.open.extend_from_slice(&open.count().to_be_bytes());
                     into.open.extend_from_slice(&self.open_payload(at)[mark.byte()..]);
@@ -213,9 +219,7 @@ impl Default for SeriesChunks {
             open: Vec::new(),
             open_encoding: None,
             open_range: TimeRange::ALL,
-            wants_end: false,
-            mark: None,
-            marks: Arc::default(),
+            end: None,
             late: Vec::new(),
             late_chunks: Vec::new(),
             deleted: Vec::new(),
@@ -232,7 +236,7 @@ impl SeriesChunks {
         self.closed.clear();
         self.open.clear();
         self.open_encoding = None;
-        (self.wants_end, self.mark) = (false, None);
+        self.end = None;
         self.late.clear();
         self.late_chunks.clear();
         self.deleted.clear();
@@ -248,19 +252,10 @@ impl SeriesChunks {
     ) -> Result<(), QueryError> {
         let start = into.len();
         let in_order = TimeRange::new(range.min.max(horizon.from), range.max.min(horizon.last_t));
-        if in_order.min <= in_order.max && self.wants_end {
-            self.read_end(in_order, into)?;
-        } else if in_order.min <= in_order.max {
-            self.read_closed(in_order, context)?;
-            let mut chunks = self.in_order_chunks().map(|(_, encoding, bytes)| (encoding, bytes));
-            while let Some(first) = chunks.next() {
-                let decoded = match chunks.next() {
-                    Some(second) => {
-                        decode_two([first, second], in_order, into).map_err(|(_, error)| error)
-                    }
-                    None => decode(first.0, first.1, in_order, into),
-                };
-                decoded.map_err(|error| corrupt(self.series, &error))?;
+        if in_order.min <= in_order.max {
+            match &self.end {
+                Some(end) => self.read_end(end, in_order, into)?,
+                None => self.read_chunks(in_order, into, context)?,
             }
         }
         if !self.late.is_empty() || !self.late_chunks.is_empty() {
@@ -271,18 +266,39 @@ impl SeriesChunks {
         Ok(())
     }
 
+    /// Reads the full chunks and the open one, two at a time.
+    fn read_chunks(
+        &mut self,
+        range: TimeRange,
+        into: &mut Columns,
+        context: &QueryContext,
+    ) -> Result<(), QueryError> {
+        self.read_closed(range, context)?;
+        let mut chunks = self.in_order_chunks().map(|(_, encoding, bytes)| (encoding, bytes));
+        while let Some(first) = chunks.next() {
+            let decoded = match chunks.next() {
+                Some(second) => {
+                    decode_two([first, second], range, into).map_err(|(_, error)| error)
+                }
+                None => decode(first.0, first.1, range, into),
+            };
+            decoded.map_err(|error| corrupt(self.series, &error))?;
+        }
+        Ok(())
+    }
+
     /// Reads the end of the open chunk, from the mark on if there is one.
-    fn read_end(&self, range: TimeRange, into: &mut Columns) -> Result<(), QueryError> {
+    fn read_end(&self, end: &End, range: TimeRange, into: &mut Columns) -> Result<(), QueryError> {
         let failed = |error: XorError| corrupt(self.series, &error.into());
         let (count, payload) = self
             .open
             .split_first_chunk()
             .ok_or_else(|| failed(XorError::Truncated { decoded: 0, announced: 0 }))?;
         let open = (u16::from_be_bytes(*count), payload);
-        let found = decode_xor_from(self.mark.as_ref(), open, range, into).map_err(failed)?;
+        let found = decode_xor_from(end.mark.as_ref(), open, range, into).map_err(failed)?;
         // Most often it is the one that is known.
-        if let Some(mark) = found.filter(|found| Some(*found) != self.mark) {
-            self.marks.note(self.series, OpenMark { chunk: self.open_range.min, mark });
+        if let Some(mark) = found.filter(|found| Some(*found) != end.mark) {
+            end.marks.note(self.series, OpenMark { chunk: self.open_range.min, mark });
         }
         Ok(())
     }
