@@ -29,7 +29,7 @@ pub(super) async fn instant(
     let t = params.time("time")?.unwrap_or_else(|| server.clock.now());
     let request = Request::new(&server, &params, limit)?;
     let engine = server.engine();
-    run(&server, request, move |request, turn| {
+    run(&server, request, 1, move |request, turn| {
         let (query, options) = (&request.query, &request.options);
         engine.instant(ready.store.as_ref(), query, t, options, &turn.context)
     })
@@ -51,7 +51,9 @@ pub(super) async fn range(
     let step = step(params.required_duration("step")?, start, end)?;
     let request = Request::new(&server, &params, limit)?;
     let engine = server.engine();
-    run(&server, request, move |request, turn| {
+    let steps =
+        (i128::from(end) - i128::from(start)) / i128::try_from(step.as_millis()).unwrap_or(1);
+    run(&server, request, steps, move |request, turn| {
         let (query, options) = (&request.query, &request.options);
         engine.range(ready.store.as_ref(), query, start, end, step, options, &turn.context)
     })
@@ -108,13 +110,19 @@ impl Request {
     }
 }
 
-/// Evaluates and writes the first piece of the answer on a blocking thread. The rest is written as the client takes it: the query is over then, but
-/// what it holds still counts as held.
-async fn run<F>(server: &Server, request: Request, evaluate: F) -> Result<Response, ApiError>
+/// Evaluates and writes the first piece of the answer. The rest is written as the client takes it: the query is over then, but what it holds still
+/// counts as held. A query of about as many steps took about as long before.
+async fn run<F>(
+    server: &Server,
+    request: Request,
+    steps: i128,
+    evaluate: F,
+) -> Result<Response, ApiError>
 where
-    F: FnOnce(&Request, &Turn) -> Result<QueryResult, QueryFailure> + Send + 'static,
+    F: Fn(&Request, &Turn) -> Result<QueryResult, QueryFailure> + Send + 'static,
 {
-    let answer = server.queries.run(request.timeout, move |turn| {
+    let (timeout, name) = (request.timeout, server.queries.name((&request.query, steps)));
+    let answer = server.queries.run_where_it_is(timeout, name, move |turn| {
         let started = Instant::now();
         let mut result = evaluate(&request, turn)?;
         let mut warnings = Vec::new();

@@ -1,14 +1,26 @@
-//! Runs queries: a bounded number at a time, on blocking threads, within time and memory, stopped when nobody waits.
+//! Runs queries: a bounded number at a time, within time and memory, stopped when nobody waits.
+//!
+//! A query may not keep a thread of the runtime for long, so it runs on a blocking thread. To get there and back wakes three threads, though,
+//! which takes longer than most queries do. So one that is not known to be long is first tried [where it arrived](Queries::run_where_it_is)
+//! for a moment, and begun anew on a blocking thread if that was not enough.
 
+mod long;
+
+use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::{Budget, Cancellation, QueryContext};
 use telemetry::{IntCounterVec, IntGauge, Opts, Registry, register};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
+use self::long::LongQueries;
 use crate::api::error::{ApiError, ErrorType, Failure};
+
+/// How long a query may keep a thread of the runtime. Everything else that this thread would do waits as long.
+const MOMENT: Duration = Duration::from_millis(2);
 
 /// The place where queries run.
 #[derive(Debug)]
@@ -22,6 +34,8 @@ pub(crate) struct Queries {
     bytes_held: IntGauge,
     /// By the flag that says how many are allowed.
     over_budget: IntCounterVec,
+    /// Not to be tried where they arrive.
+    long: LongQueries,
 }
 
 /// The flags that bound bytes.
@@ -75,7 +89,15 @@ impl Queries {
         for flag in [QUERY_FLAG, TOTAL_FLAG] {
             over_budget.with_label_values(&[flag]);
         }
-        Self { slots, timeout, bytes: Budget::new(all), query_bytes_max, bytes_held, over_budget }
+        Self {
+            slots,
+            timeout,
+            bytes: Budget::new(all),
+            query_bytes_max,
+            bytes_held,
+            over_budget,
+            long: LongQueries::default(),
+        }
     }
 
     /// Brings the gauges up to date.
@@ -83,7 +105,7 @@ impl Queries {
         self.bytes_held.set(i64::try_from(self.bytes.bytes_used()).unwrap_or(i64::MAX));
     }
 
-    /// Runs `query` when there is a free slot. `timeout` may shorten the configured one.
+    /// Runs `query` on a blocking thread when there is a free slot. `timeout` may shorten the configured one.
     ///
     /// If the returned future is dropped, because the client has gone, the query is told to stop.
     pub(crate) async fn run<T, E, F>(
@@ -96,22 +118,84 @@ impl Queries {
         E: Into<Failure> + Send + 'static,
         F: FnOnce(&Turn) -> Result<T, E> + Send + 'static,
     {
-        let timeout = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout));
-        let asked = Instant::now();
-        let deadline = asked + timeout;
-        let slot = timeout_at(deadline.into(), Arc::clone(&self.slots).acquire_owned()).await;
+        let asked = Asked::now(timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout)));
+        let slot = self.slot(asked).await?;
+        self.run_elsewhere(asked, slot, query).await
+    }
+
+    /// As [`run`](Self::run), but without a blocking thread if `query` takes but a moment. [`name`](Self::name) tells it from others: one that took longer is not
+    /// tried again, for what is tried in vain is done twice.
+    pub(crate) async fn run_where_it_is<T, E, F>(
+        &self,
+        timeout: Option<Duration>,
+        name: u64,
+        query: F,
+    ) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        E: Into<Failure> + Send + 'static,
+        F: Fn(&Turn) -> Result<T, E> + Send + 'static,
+    {
+        let asked = Asked::now(timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout)));
+        let slot = self.slot(asked).await?;
+        let started = Instant::now();
+        let moment = started + MOMENT;
+        let is_long = self.long.contains(name);
+        if !is_long {
+            let turn = self.turn(asked, Cancellation::new(), asked.deadline.min(moment));
+            let tried = catch_unwind(AssertUnwindSafe(|| query(&turn)));
+            let Ok(result) = tried else { return Err(panicked()) };
+            // What fails after that may have failed because it had no more time.
+            if result.is_ok() || Instant::now() < moment {
+                return result.map_err(|error| self.named(error.into()));
+            }
+            self.long.insert(name);
+        }
+        let result = self.run_elsewhere(asked, slot, query).await;
+        if is_long && started.elapsed() < MOMENT / 2 {
+            self.long.remove(name);
+        }
+        result
+    }
+
+    /// What tells a query from others.
+    pub(crate) fn name(&self, query: impl Hash) -> u64 {
+        self.long.name(query)
+    }
+
+    /// Waits for a free slot.
+    async fn slot(&self, asked: Asked) -> Result<OwnedSemaphorePermit, ApiError> {
+        let slot = timeout_at(asked.deadline.into(), Arc::clone(&self.slots).acquire_owned()).await;
         let slot = slot
             .map_err(|_| ApiError::new(ErrorType::Timeout, "query timed out in query queue"))?
             .map_err(|_| ApiError::new(ErrorType::Internal, "the server is stopping"))?;
-        if Instant::now() >= deadline {
+        if Instant::now() >= asked.deadline {
             // However quick it would be: a client that gives no time gets no answer, as in Prometheus.
             return Err(ApiError::new(ErrorType::Timeout, "query timed out in query execution"));
         }
-        let cancellation = Cancellation::new();
-        let _gone = CancelOnDrop(cancellation.clone());
+        Ok(slot)
+    }
+
+    fn turn(&self, asked: Asked, cancellation: Cancellation, deadline: Instant) -> Turn {
         let budget = self.bytes.child(self.query_bytes_max);
         let context = QueryContext { budget, cancellation, deadline: Some(deadline) };
-        let turn = Turn { context, queued: asked.elapsed() };
+        Turn { context, queued: asked.at.elapsed() }
+    }
+
+    async fn run_elsewhere<T, E, F>(
+        &self,
+        asked: Asked,
+        slot: OwnedSemaphorePermit,
+        query: F,
+    ) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        E: Into<Failure> + Send + 'static,
+        F: FnOnce(&Turn) -> Result<T, E> + Send + 'static,
+    {
+        let cancellation = Cancellation::new();
+        let _gone = CancelOnDrop(cancellation.clone());
+        let turn = self.turn(asked, cancellation, asked.deadline);
         let task = tokio::task::spawn_blocking(move || {
             // Freed when the query really ends, not when its client gives up.
             let _slot = slot;
@@ -119,10 +203,7 @@ impl Queries {
         });
         match task.await {
             Ok(result) => result.map_err(|error| self.named(error.into())),
-            Err(_) => {
-                tracing::error!("a query panicked");
-                Err(ApiError::new(ErrorType::Internal, "the query failed unexpectedly"))
-            }
+            Err(_) => Err(panicked()),
         }
     }
 
@@ -155,6 +236,25 @@ impl Queries {
         let message = format!("{who} {needed} bytes at a time, {allowed} are allowed by --{flag}");
         ApiError::new(ErrorType::Execution, message)
     }
+}
+
+/// When a query was asked for, and until when it is to be answered.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    at: Instant,
+    deadline: Instant,
+}
+
+impl Asked {
+    fn now(timeout: Duration) -> Self {
+        let at = Instant::now();
+        Self { at, deadline: at + timeout }
+    }
+}
+
+fn panicked() -> ApiError {
+    tracing::error!("a query panicked");
+    ApiError::new(ErrorType::Internal, "the query failed unexpectedly")
 }
 
 struct CancelOnDrop(Cancellation);
@@ -228,6 +328,100 @@ mod tests {
         assert_eq!(run.await.unwrap_err().kind, ErrorType::Internal);
         let again = queries.run(None, |_| Ok::<_, ApiError>(7)).await;
         assert_eq!(again, Ok(7));
+    }
+
+    /// How often a query ran, and on which threads.
+    #[derive(Debug, Default)]
+    struct Runs(parking_lot::Mutex<Vec<std::thread::ThreadId>>);
+
+    impl Runs {
+        fn count(&self) -> usize {
+            self.0.lock().push(std::thread::current().id());
+            self.0.lock().len()
+        }
+
+        /// Whether each run was where it was asked for, since this was asked last.
+        fn take(&self) -> Vec<bool> {
+            let here = std::thread::current().id();
+            std::mem::take(&mut *self.0.lock()).iter().map(|thread| *thread == here).collect()
+        }
+    }
+
+    /// Works until the query is to stop or the time is over.
+    fn work(turn: &Turn, time: Duration) -> Result<(), ApiError> {
+        let started = Instant::now();
+        while started.elapsed() < time {
+            if turn.context.check().is_err() {
+                return Err(ApiError::new(ErrorType::Timeout, "no more time"));
+            }
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn short_queries_stay_and_long_ones_are_begun_anew_elsewhere() {
+        let (queries, runs) = (queries(), Arc::new(Runs::default()));
+        let ask = async |name: &'static str, time, result: Result<u8, ApiError>| {
+            let counted = Arc::clone(&runs);
+            let query = move |turn: &Turn| {
+                counted.count();
+                work(turn, time)?;
+                result.clone()
+            };
+            let answer = queries.run_where_it_is(None, queries.name(name), query).await;
+            (answer, runs.take())
+        };
+        let error = ApiError::bad_data("no such thing");
+        // A thread that is not given a processor for a moment may make any of them look long; not for good.
+        let mut stayed = false;
+        for _ in 0..100 {
+            let (answer, ran_here) = ask("short", Duration::ZERO, Ok(7)).await;
+            assert_eq!(answer, Ok(7));
+            stayed |= ran_here == [true];
+            let (answer, _) = ask("wrong", Duration::ZERO, Err(error.clone())).await;
+            assert_eq!(answer, Err(error.clone()));
+        }
+        assert!(stayed);
+        let long = 10 * MOMENT;
+        assert_eq!(ask("long", long, Ok(8)).await, (Ok(8), vec![true, false]));
+        assert_eq!(ask("long", long, Ok(8)).await, (Ok(8), vec![false]));
+        assert_eq!(ask("also", long, Err(error.clone())).await, (Err(error), vec![true, false]));
+    }
+
+    #[tokio::test]
+    async fn a_query_that_became_short_is_tried_again() {
+        let (queries, runs) = (queries(), Arc::new(Runs::default()));
+        let name = queries.name("q");
+        queries.long.insert(name);
+        let mut ran_here = Vec::new();
+        for _ in 0..100 {
+            let counted = Arc::clone(&runs);
+            let query = move |_: &Turn| {
+                counted.count();
+                Ok::<_, ApiError>(())
+            };
+            assert_eq!(queries.run_where_it_is(None, name, query).await, Ok(()));
+            ran_here.push(runs.take());
+        }
+        assert_eq!(ran_here[0], [false]);
+        assert!(ran_here.contains(&vec![true]));
+    }
+
+    #[tokio::test]
+    async fn what_is_tried_is_bounded_as_everything_is() {
+        let queries = bounded(100, 0);
+        let panics =
+            queries.run_where_it_is(None, 1, |_| -> Result<(), ApiError> { panic!("a bug") });
+        assert_eq!(panics.await.unwrap_err().kind, ErrorType::Internal);
+        let large = |turn: &Turn| turn.context.budget.charge(101).map(drop);
+        let error = queries.run_where_it_is(None, 2, large).await.unwrap_err();
+        assert_eq!(error.kind, ErrorType::Execution);
+        assert_eq!(queries.over_budget.with_label_values(&[QUERY_FLAG]).get(), 1);
+        let late = |turn: &Turn| work(turn, Duration::from_secs(60));
+        let late = queries.run_where_it_is(Some(10 * MOMENT), 3, late).await;
+        assert_eq!(late.unwrap_err().kind, ErrorType::Timeout);
+        assert_eq!(queries.bytes.bytes_used(), 0);
+        assert_eq!(queries.slots.available_permits(), 1);
     }
 
     #[tokio::test]
