@@ -182,7 +182,9 @@ impl Labels {
 #[derive(Debug, Default)]
 pub struct LabelsPacker {
     packed: String,
-    /// Where the name of the newest label lies.
+    /// The set that was taken last.
+    taken: String,
+    /// Where the name of the newest label that was pushed lies.
     newest: Range<usize>,
 }
 
@@ -191,25 +193,46 @@ impl LabelsPacker {
     /// that is not true are not equal to others with the same labels.
     #[inline]
     pub fn push(&mut self, name: &str, value: &str) {
-        debug_assert!(self.packed.is_empty() || self.packed[self.newest.clone()] < *name);
+        debug_assert!(self.newest.is_empty() || self.packed[self.newest.clone()] < *name);
         debug_assert!(!value.is_empty());
         push_prefixed(&mut self.packed, name);
         self.newest = self.packed.len() - name.len()..self.packed.len();
         push_prefixed(&mut self.packed, value);
     }
 
+    /// Adds labels of the set that was taken last: those that lie in `bytes` of its packed form, whose lengths are what [`len`](Self::len) was while
+    /// it was put together. As with [`push`](Self::push), their names must be greater than those added before.
+    #[inline]
+    pub fn push_again(&mut self, bytes: Range<usize>) {
+        self.packed.push_str(&self.taken[bytes]);
+    }
+
+    /// Bytes of the packed form so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.packed.len()
+    }
+
+    /// Whether no label was added since the last set was taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.packed.is_empty()
+    }
+
     /// The set of the labels added, after which there is none.
     #[must_use]
     pub fn take(&mut self) -> Labels {
-        if self.packed.is_empty() {
+        std::mem::swap(&mut self.packed, &mut self.taken);
+        self.packed.clear();
+        self.newest = 0..0;
+        if self.taken.is_empty() {
             return Labels::empty();
         }
-        let labels = Labels(Arc::from(&*self.packed));
-        self.packed.clear();
-        labels
+        Labels(Arc::from(&*self.taken))
     }
 }
 
+#[inline]
 fn push_prefixed(packed: &mut String, text: &str) {
     let mut rest = text.len();
     loop {

@@ -83,7 +83,8 @@ fn candidates<'i, I: LabelIndex>(
             for value in values.iter().filter(|value| !value.is_empty()) {
                 series.extend_from_slice(&index.equal(name, value)?);
             }
-            series.sort_unstable();
+            // Each list is ascending, and the stable sort merges what is ascending.
+            series.sort();
             Ok(Cow::Owned(series))
         }
         None => {

@@ -245,7 +245,8 @@ impl LabelIndex for IndexReader {
             }
             self.read_postings(offset, &mut window, &mut series)?;
         }
-        series.sort_unstable();
+        // The stable sort merges what is ascending, as each of the postings is.
+        series.sort();
         Ok(series)
     }
 }

@@ -91,7 +91,7 @@ impl Db {
             let mut bytes = 0;
             for &id in ids {
                 let (_, value) = head.labels.pair(id);
-                let series = head.labels.pairs.get(id).postings.as_slice().len();
+                let series = head.labels.pairs.series(id).len();
                 bytes += value.len() * series;
                 pairs.push((series as u64, id));
                 if name == METRIC_NAME {

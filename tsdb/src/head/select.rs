@@ -95,9 +95,7 @@ impl LabelIndex for Head {
         let symbols = &self.labels.symbols;
         let pair = symbols.find(name).zip(symbols.find(value));
         let pair = pair.and_then(|(name, value)| self.labels.pairs.find(name, value));
-        Ok(pair.map_or(Cow::Borrowed(&[]), |pair| {
-            Cow::Borrowed(self.labels.pairs.get(pair).postings.as_slice())
-        }))
+        Ok(pair.map_or(Cow::Borrowed(&[]), |pair| Cow::Borrowed(self.labels.pairs.series(pair))))
     }
 
     fn matching(
@@ -113,10 +111,11 @@ impl LabelIndex for Head {
                 context.check()?;
             }
             if accept(self.labels.pair(pair).1) {
-                slots.extend_from_slice(self.labels.pairs.get(pair).postings.as_slice());
+                slots.extend_from_slice(self.labels.pairs.series(pair));
             }
         }
-        slots.sort_unstable();
+        // Each pair brings ascending ones, and the stable sort merges what is ascending.
+        slots.sort();
         Ok(slots)
     }
 }

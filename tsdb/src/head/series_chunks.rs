@@ -321,6 +321,10 @@ impl SeriesChunks {
                 let bytes = start..self.bytes.len();
                 self.parts.push(Part { encoding, range: chunk.range, bytes });
             }
+            // Those before end before this one begins.
+            if chunk.range.min <= range.min {
+                break;
+            }
         }
         Ok(())
     }

@@ -28,16 +28,36 @@ pub(crate) struct SeriesLabels {
     numbering: u64,
 }
 
-/// Puts together labels of series of one selection, and remembers what it can for the next.
+/// Puts together labels of series of one selection. Series that follow each other are most often of one metric or of one container, so what the last one
+/// had is looked at first.
 #[derive(Debug, Default)]
 pub(crate) struct LabelsReader {
     packer: LabelsPacker,
-    /// The symbols of the wanted names, and in which numbering.
-    wanted: Vec<u32>,
+    /// How often symbols and pairs had been numbered anew when the last labels were put together.
     numbering: Option<u64>,
-    /// The pairs of the last labels that were put together of wanted names; series of one container follow each other.
+    /// The pairs of the last labels, and where each ends in their packed form.
     ids: Vec<u32>,
+    ends: Vec<usize>,
+    /// Those of the next, while they are put together.
+    next: (Vec<u32>, Vec<usize>),
+    /// The symbols of the wanted names.
+    wanted: Vec<u32>,
+    /// Where among the pairs of the last series those of the wanted names were, if it had them all.
+    places: Vec<u32>,
+    /// The last labels of wanted names.
     last: Option<Labels>,
+}
+
+impl LabelsReader {
+    /// Forgets what was put together in another numbering.
+    fn start(&mut self, numbering: u64) {
+        self.numbering = Some(numbering);
+        self.ids.clear();
+        self.ends.clear();
+        self.wanted.clear();
+        self.places.clear();
+        self.last = None;
+    }
 }
 
 impl SeriesLabels {
@@ -108,7 +128,11 @@ impl SeriesLabels {
 
     /// [`labels`](Self::labels) for many series.
     pub(crate) fn labels_with(&self, slot: u32, reader: &mut LabelsReader) -> Labels {
-        self.put_together(self.pair_ids(slot), &mut reader.packer)
+        if reader.numbering != Some(self.numbering) {
+            reader.start(self.numbering);
+        }
+        reader.next.0.extend_from_slice(self.pair_ids(slot));
+        self.put_together(reader)
     }
 
     /// Those labels of a series that have one of these names, always the same for one reader.
@@ -119,30 +143,69 @@ impl SeriesLabels {
         reader: &mut LabelsReader,
     ) -> Labels {
         if reader.numbering != Some(self.numbering) {
-            reader.numbering = Some(self.numbering);
-            reader.wanted.clear();
+            reader.start(self.numbering);
             reader.wanted.extend(names.iter().filter_map(|name| self.symbols.find(name)));
-            reader.last = None;
         }
-        let wanted = |id: &u32| reader.wanted.contains(&self.pairs.get(*id).name);
-        let ids = self.pair_ids(slot).iter().copied().filter(wanted);
+        self.find_wanted(self.pair_ids(slot), reader);
         if let Some(last) = &reader.last
-            && ids.clone().eq(reader.ids.iter().copied())
+            && reader.next.0 == reader.ids
         {
+            reader.next.0.clear();
             return last.clone();
         }
-        let ids: Vec<u32> = ids.collect();
-        let labels = self.put_together(&ids, &mut reader.packer);
-        reader.ids = ids;
+        let labels = self.put_together(reader);
         reader.last = Some(labels.clone());
         labels
     }
 
-    fn put_together(&self, ids: &[u32], packer: &mut LabelsPacker) -> Labels {
-        for &id in ids {
-            let (name, value) = self.pair(id);
-            packer.push(name, value);
+    /// Collects the pairs of wanted names among `ids`.
+    fn find_wanted(&self, ids: &[u32], reader: &mut LabelsReader) {
+        let LabelsReader { wanted, places, next: (found, _), .. } = reader;
+        let is_wanted = |id: u32| wanted.contains(&self.pairs.get(id).name);
+        // A series has a name once: where all were found, others have none.
+        for &place in &*places {
+            match ids.get(place as usize) {
+                Some(&id) if is_wanted(id) => found.push(id),
+                _ => break,
+            }
         }
+        if found.len() == wanted.len() {
+            return;
+        }
+        found.clear();
+        places.clear();
+        for (place, &id) in (0..).zip(ids) {
+            if is_wanted(id) {
+                found.push(id);
+                places.push(place);
+            }
+        }
+    }
+
+    /// Labels with the pairs in `reader.next`. What is where it was in the last ones is copied.
+    fn put_together(&self, reader: &mut LabelsReader) -> Labels {
+        let LabelsReader { packer, ids: before, ends: ends_before, next: (ids, ends), .. } = reader;
+        let mut at = 0;
+        while at < ids.len() {
+            let same = ids[at..].iter().zip(before.iter().skip(at)).take_while(|(a, b)| a == b);
+            let same = at + same.count();
+            if same > at {
+                let start = at.checked_sub(1).map_or(0, |last| ends_before[last]);
+                let from = packer.len();
+                packer.push_again(start..ends_before[same - 1]);
+                ends.extend(ends_before[at..same].iter().map(|end| from + end - start));
+                at = same;
+            } else {
+                let (name, value) = self.pair(ids[at]);
+                packer.push(name, value);
+                ends.push(packer.len());
+                at += 1;
+            }
+        }
+        std::mem::swap(before, ids);
+        std::mem::swap(ends_before, ends);
+        ids.clear();
+        ends.clear();
         packer.take()
     }
 
@@ -271,6 +334,43 @@ mod tests {
         check(&labels, &[0, 1, 0], &[sets[2], sets[1], sets[2]]);
         let labels = labels.rebuilt(&[1]);
         check(&labels, &[0], &[sets[1]]);
+    }
+
+    #[test]
+    fn labels_are_put_together_whatever_the_last_ones_were() {
+        let mut labels = SeriesLabels::default();
+        // Every way in which four names have no value or one of two.
+        let sets = (0..81_u32).map(|i| {
+            let values =
+                ["a", "b", "c", "d"].into_iter().zip([i / 27, i / 9 % 3, i / 3 % 3, i % 3]);
+            let texts = [
+                "",
+                "x",
+                "a longer value of more than sixty-three bytes, whose length has two digits",
+            ];
+            let pairs = values.map(|(name, value)| (name, texts[value as usize]));
+            pairs.filter(|(_, value)| !value.is_empty()).collect::<Vec<_>>()
+        });
+        let sets: Vec<_> = sets.collect();
+        for set in &sets {
+            labels.add(set.iter().copied()).unwrap();
+        }
+        for names in [&["a"][..], &["b", "d"], &["a", "b", "c", "d"], &["c", "c"], &["e"], &[]] {
+            let names: Vec<String> = names.iter().map(|name| String::from(*name)).collect();
+            let of = |set: &[(&str, &str)], named: bool| {
+                let is_wanted = |pair: &&(&str, &str)| !named || names.iter().any(|n| n == pair.0);
+                Labels::from_pairs(set.iter().filter(is_wanted).copied()).unwrap()
+            };
+            let (mut whole, mut part) = (LabelsReader::default(), LabelsReader::default());
+            for (first, one) in (0..).zip(&sets) {
+                for (second, other) in (0..).zip(&sets) {
+                    for (slot, set) in [(first, one), (second, other)] {
+                        assert_eq!(labels.labels_with(slot, &mut whole), of(set, false));
+                        assert_eq!(labels.labels_named(slot, &names, &mut part), of(set, true));
+                    }
+                }
+            }
+        }
     }
 
     #[test]

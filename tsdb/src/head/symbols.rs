@@ -116,17 +116,19 @@ impl Postings {
 }
 
 /// One label of one or more series.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pair {
     pub(crate) name: u32,
     pub(crate) value: u32,
-    pub(crate) postings: Postings,
 }
 
 /// Name and value pairs.
 #[derive(Debug, Default)]
 pub(crate) struct Pairs {
+    /// Close together: queries look at those of each series.
     pairs: Vec<Pair>,
+    /// The series of each.
+    series: Vec<Postings>,
     index: HashIndex,
     hasher: foldhash::fast::RandomState,
     /// For each label name, the pairs with it in order of appearance. Names are few.
@@ -137,8 +139,13 @@ pub(crate) struct Pairs {
 
 impl Pairs {
     #[inline]
-    pub(crate) fn get(&self, pair: u32) -> &Pair {
-        &self.pairs[pair as usize]
+    pub(crate) fn get(&self, pair: u32) -> Pair {
+        self.pairs[pair as usize]
+    }
+
+    /// The series that carry a pair, ascending.
+    pub(crate) fn series(&self, pair: u32) -> &[u32] {
+        self.series[pair as usize].as_slice()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -146,21 +153,19 @@ impl Pairs {
     }
 
     pub(crate) fn find(&self, name: u32, value: u32) -> Option<u32> {
-        self.index.find(self.hash(name, value), |pair| {
-            let pair = self.get(pair);
-            (pair.name, pair.value) == (name, value)
-        })
+        self.index.find(self.hash(name, value), |pair| self.get(pair) == Pair { name, value })
     }
 
     /// Notes that the series in `slot`, larger than any before, carries the pair.
     pub(crate) fn add(&mut self, name: u32, value: u32, slot: u32) -> Option<u32> {
         self.postings += 1;
         if let Some(pair) = self.find(name, value) {
-            self.pairs[pair as usize].postings.push(slot);
+            self.series[pair as usize].push(slot);
             return Some(pair);
         }
         let pair = u32::try_from(self.pairs.len()).ok().filter(|&pair| pair < u32::MAX)?;
-        self.pairs.lean_push(Pair { name, value, postings: Postings::One(slot) });
+        self.pairs.lean_push(Pair { name, value });
+        self.series.lean_push(Postings::One(slot));
         self.index.insert(self.hash(name, value), pair);
         match self.by_name.iter_mut().find(|(known, _)| *known == name) {
             Some((_, pairs)) => pairs.lean_push(pair),
@@ -181,13 +186,15 @@ impl Pairs {
         let index = HashIndex::with_capacity(count as usize);
         let mut pairs = Self { index, ..Self::default() };
         pairs.pairs.reserve_exact(count as usize);
+        pairs.series.reserve_exact(count as usize);
         let mut names: HashMap<u32, usize, foldhash::fast::RandomState> = HashMap::default();
         for pair in 0..count {
             let (name, value) = (bytes.be32()?, bytes.be32()?);
             if name as usize >= symbols || value as usize >= symbols {
                 return Err(DecodeError::Invalid("symbol is unknown"));
             }
-            pairs.pairs.push(Pair { name, value, postings: Postings::Many(Vec::new()) });
+            pairs.pairs.push(Pair { name, value });
+            pairs.series.push(Postings::Many(Vec::new()));
             pairs.index.insert(pairs.hash(name, value), pair);
             let at = *names.entry(name).or_insert_with(|| {
                 pairs.by_name.push((name, Vec::new()));
@@ -203,16 +210,15 @@ impl Pairs {
         self.postings = ids.len();
         let mut counts = vec![0_u32; self.pairs.len()];
         ids.iter().for_each(|&id| counts[id as usize] += 1);
-        for (pair, &count) in self.pairs.iter_mut().zip(&counts) {
+        for (series, &count) in self.series.iter_mut().zip(&counts) {
             if count > 1 {
-                pair.postings = Postings::Many(Vec::with_capacity(count as usize));
+                *series = Postings::Many(Vec::with_capacity(count as usize));
             }
         }
         let mut start = 0;
         for (slot, &end) in (0..).zip(ends) {
             for &id in &ids[start as usize..end as usize] {
-                let postings = &mut self.pairs[id as usize].postings;
-                match postings {
+                match &mut self.series[id as usize] {
                     Postings::Many(slots) if counts[id as usize] > 1 => slots.push(slot),
                     only => *only = Postings::One(slot),
                 }
@@ -235,6 +241,7 @@ impl Pairs {
     /// Bytes held, about: each posting counts once.
     pub(crate) fn bytes(&self) -> usize {
         self.pairs.capacity() * size_of::<Pair>()
+            + self.series.capacity() * size_of::<Postings>()
             + self.postings * size_of::<u32>()
             + self.pairs.len() * size_of::<u32>()
             + self.index.bytes()
@@ -269,8 +276,8 @@ mod tests {
         let a = pairs.add(1, 2, 0).unwrap();
         let b = pairs.add(1, 3, 1).unwrap();
         assert_eq!(pairs.add(1, 2, 2), Some(a));
-        assert_eq!(pairs.get(a).postings.as_slice(), [0, 2]);
-        assert_eq!(pairs.get(b).postings.as_slice(), [1]);
+        assert_eq!(pairs.series(a), [0, 2]);
+        assert_eq!(pairs.series(b), [1]);
         assert_eq!(pairs.with_name(1), [a, b]);
         assert_eq!(pairs.find(2, 1), None);
     }
