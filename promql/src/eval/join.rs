@@ -3,10 +3,8 @@
 //! Labels do not vary over the steps, so series are paired once. Whether a pairing is ambiguous does vary: two series of a group are
 //! a conflict only at steps at which both have a sample.
 
-use std::collections::hash_map::Entry;
-
 use foldhash::{HashMap, HashMapExt};
-use model::{Charge, Labels, LabelsBuilder, METRIC_NAME};
+use model::{Charge, Labels, LabelsBuilder};
 
 use super::arithmetic::{Combination, changes_metric, trims};
 use super::block::{
@@ -16,7 +14,8 @@ use super::buffer::Buffer;
 use super::elements::Remark;
 use super::evaluator::Evaluator;
 use super::failure::{ExecutionError, QueryFailure};
-use super::plan::Join;
+use super::groups::Groups;
+use super::plan::{Grouping, Join};
 use super::row::{Cell, Histograms, Row, RowRef, any_present, put};
 use super::steps::Steps;
 use crate::ast::{BinaryOp, Cardinality, VectorMatching};
@@ -33,7 +32,7 @@ pub(super) fn evaluate(
 ) -> Result<Block, QueryFailure> {
     let before = evaluator.samples.held().saturating_sub(left.samples());
     let right = evaluator.collect(&join.right, steps)?;
-    let mut groups = Groups::new(join.matching, evaluator)?;
+    let mut groups = MatchGroups::new(join.matching, evaluator)?;
     let sides =
         Sides { left_groups: groups.of(&left)?, right_groups: groups.of(&right)?, left, right };
     let result = match join.op {
@@ -48,44 +47,38 @@ pub(super) fn evaluate(
 }
 
 /// Match groups, numbered: series that agree in the labels that an operation matches on.
-struct Groups<'m> {
-    matching: &'m VectorMatching,
-    ids: HashMap<Labels, usize>,
-    labels: Vec<Labels>,
+struct MatchGroups<'m> {
+    matching: Grouping<'m>,
+    groups: Groups,
     held: Charge,
 }
 
-impl<'m> Groups<'m> {
+impl<'m> MatchGroups<'m> {
     fn new(matching: &'m VectorMatching, evaluator: &Evaluator<'_>) -> Result<Self, QueryFailure> {
         let held = evaluator.context.budget.charge(0)?;
-        Ok(Self { matching, ids: HashMap::new(), labels: Vec::new(), held })
+        let labels = matching.labels.iter().map(String::as_str).collect();
+        let matching = Grouping { labels, without: !matching.on };
+        Ok(Self { matching, groups: Groups::default(), held })
     }
 
     fn len(&self) -> usize {
-        self.labels.len()
+        self.groups.len()
+    }
+
+    fn labels(&self, group: usize) -> &Labels {
+        self.groups.labels(group)
     }
 
     /// The group of each row.
     fn of(&mut self, block: &Block) -> Result<Vec<usize>, QueryFailure> {
-        let mut names: Vec<&str> = self.matching.labels.iter().map(String::as_str).collect();
-        if !self.matching.on {
-            names.push(METRIC_NAME);
-        }
         // The group of each row, and the rows of each group.
         self.held.grow(2 * block.len() * size_of::<usize>())?;
         let mut groups = Vec::with_capacity(block.len());
         for (series, _) in block.rows() {
-            let labels = if self.matching.on {
-                series.labels.only(&names)
-            } else {
-                series.labels.without(&names)
-            };
-            let next = self.labels.len();
-            let group = *self.ids.entry(labels.clone()).or_insert(next);
-            if group == next {
-                let entry = entry_bytes(&labels) + size_of::<Labels>() + size_of::<Vec<usize>>();
-                self.held.grow(entry)?;
-                self.labels.push(labels);
+            let known = self.groups.len();
+            let group = self.groups.of(&series.labels, &self.matching, &mut self.held)?;
+            if group == known {
+                self.held.grow(size_of::<Vec<usize>>())?;
             }
             groups.push(group);
         }
@@ -122,23 +115,22 @@ fn presence(
 /// One flag for each group and step, or for each step.
 struct Flags {
     set: Vec<bool>,
-    /// Gives the bytes back.
-    _charge: Charge,
+    charge: Charge,
 }
 
 impl Flags {
     fn new(evaluator: &Evaluator<'_>, count: usize) -> Result<Self, QueryFailure> {
-        Self::charged(evaluator, count, count)
+        let charge = evaluator.context.budget.charge(count)?;
+        Ok(Self { set: vec![false; count], charge })
     }
 
-    /// Flags that with what goes with them take `bytes`.
-    fn charged(
-        evaluator: &Evaluator<'_>,
-        count: usize,
-        bytes: usize,
-    ) -> Result<Self, QueryFailure> {
-        let charge = evaluator.context.budget.charge(bytes)?;
-        Ok(Self { set: vec![false; count], _charge: charge })
+    /// Adds `count` flags. What goes with them takes `bytes`.
+    fn grow(&mut self, count: usize, bytes: usize) -> Result<(), QueryFailure> {
+        let before = self.set.capacity();
+        self.set.reserve(count);
+        self.charge.grow(self.set.capacity() - before + bytes)?;
+        self.set.resize(self.set.len() + count, false);
+        Ok(())
     }
 }
 
@@ -204,7 +196,7 @@ impl Sides {
     fn combine(
         self,
         join: &Join<'_>,
-        groups: &Groups<'_>,
+        groups: &MatchGroups<'_>,
         evaluator: &Evaluator<'_>,
         steps: Steps,
     ) -> Result<Block, QueryFailure> {
@@ -241,7 +233,7 @@ impl Sides {
                 let matched = &on_one.set[group * steps.count..][..steps.count];
                 let values = fill_values(fill, matched);
                 let row = RowRef { values: &values, histograms: Histograms::NONE };
-                pairs.combine(group, side, (&Series::new(groups.labels[group].clone()), row))?;
+                pairs.combine(group, side, (&Series::new(groups.labels(group).clone()), row))?;
             }
         }
         if let Some(fill) = fill_many {
@@ -250,7 +242,7 @@ impl Sides {
                 let matched = &pairs.matched.set[group * steps.count..][..steps.count];
                 let values = fill_values(fill, matched);
                 let row = RowRef { values: &values, histograms: Histograms::NONE };
-                let series = Series::new(groups.labels[group].clone());
+                let series = Series::new(groups.labels(group).clone());
                 pairs.combine(group, (&series, row), (one.series(index), one.row(index)))?;
             }
         }
@@ -323,7 +315,7 @@ fn check_one_side(
     many: &Block,
     one: &Block,
     one_groups: &[usize],
-    groups: &Groups<'_>,
+    groups: &MatchGroups<'_>,
     side: &'static str,
     fills: bool,
 ) -> Option<(usize, ExecutionError)> {
@@ -348,7 +340,7 @@ fn check_one_side(
                 let text = |index: usize| one.series(index).labels.to_string();
                 let (a, b) = (text(index), text(earlier));
                 let (first, second) = if a <= b { (a, b) } else { (b, a) };
-                let group = groups.labels[*group].to_string();
+                let group = groups.labels(*group).to_string();
                 let error = ExecutionError::DuplicateMatch { group, side, first, second };
                 return Some((step, error));
             }
@@ -366,9 +358,10 @@ struct Pairs<'j> {
     failure: Failure,
     /// By group and step, whether there is a result: for one-to-one matching, and where what has none is filled.
     matched: Flags,
-    /// For group modifiers, whose results must differ within a group: by group and labels, the steps that have
-    /// a result.
-    by_labels: HashMap<(usize, Labels), Flags>,
+    /// For group modifiers, whose results must differ within a group: by group and labels, numbers.
+    by_labels: HashMap<(usize, Labels), usize>,
+    /// By these numbers and step, whether there is a result.
+    seen: Flags,
     remarks: Remarks,
     out: Buffer,
 }
@@ -392,6 +385,7 @@ impl<'j> Pairs<'j> {
             failure: Failure { conflicts: width, duplicates: width, error: None },
             matched,
             by_labels: HashMap::new(),
+            seen: Flags::new(evaluator, 0)?,
             remarks: Remarks::default(),
             out: evaluator.empty_row(steps)?,
         })
@@ -448,20 +442,19 @@ impl<'j> Pairs<'j> {
             }
             return Ok(series);
         }
-        let seen = match self.by_labels.entry((group, series.labels.clone())) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                let bytes = self.width + entry_bytes(&series.labels);
-                entry.insert(Flags::charged(self.evaluator, self.width, bytes)?)
-            }
-        };
-        if let Err(step) = claim(&mut seen.set, operands, failed) {
+        let next = self.by_labels.len();
+        let number = *self.by_labels.entry((group, series.labels.clone())).or_insert(next);
+        if number == next {
+            self.seen.grow(self.width, entry_bytes(&series.labels))?;
+        }
+        let seen = &mut self.seen.set[number * self.width..][..self.width];
+        if let Err(step) = claim(seen, operands, failed) {
             self.failure.is_conflict(step, ExecutionError::GroupingNotUnique);
         }
         if let Some(matched) = self.matched.set.get_mut(group * self.width..)
             && !matched.is_empty()
         {
-            matched.iter_mut().zip(&seen.set).for_each(|(matched, seen)| *matched |= seen);
+            matched.iter_mut().zip(&*seen).for_each(|(matched, seen)| *matched |= *seen);
         }
         Ok(series)
     }

@@ -17,6 +17,7 @@ mod extended;
 mod failure;
 mod go_float;
 mod go_sort;
+mod groups;
 mod histogram;
 mod histogram_mean;
 mod histogram_rate;

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use model::Charge;
 
-use super::Groups;
+use super::SeriesGroups;
 use crate::eval::block::{Series, is_present};
 use crate::eval::evaluator::Evaluator;
 use crate::eval::failure::QueryFailure;
@@ -39,7 +39,7 @@ pub(super) struct GroupCells<C> {
 
 /// Cells of all groups.
 pub(super) struct Cells<C> {
-    pub(super) groups: Groups,
+    pub(super) groups: SeriesGroups,
     rows: Vec<GroupCells<C>>,
     width: usize,
     pub(super) charge: Charge,
@@ -49,7 +49,7 @@ impl<C: Cell> Cells<C> {
     /// No groups.
     pub(super) fn new(evaluator: &Evaluator<'_>, steps: Steps) -> Result<Self, QueryFailure> {
         let charge = evaluator.context.budget.charge(0)?;
-        Ok(Self { groups: Groups::default(), rows: Vec::new(), width: steps.count, charge })
+        Ok(Self { groups: SeriesGroups::default(), rows: Vec::new(), width: steps.count, charge })
     }
 
     /// The cells of `group`, which may be new, at `steps`.
@@ -74,7 +74,7 @@ impl<C: Cell> Cells<C> {
 
     /// Each group with its cells, in the order in which groups came.
     pub(super) fn into_groups(self) -> impl Iterator<Item = (Series, GroupCells<C>)> {
-        self.groups.series.into_iter().zip(self.rows)
+        self.groups.into_series().zip(self.rows)
     }
 }
 

@@ -8,16 +8,14 @@ mod pick;
 mod sums;
 mod values;
 
-use std::hash::{BuildHasher, Hash, Hasher};
-
-use foldhash::HashMap;
-use model::{Charge, Label, Labels, METRIC_NAME};
+use model::Charge;
 
 use self::cells::{Cell, Cells, occupied};
 use super::annotations::Annotation;
-use super::block::{ABSENT, Series, Sink, entry_bytes, is_present};
+use super::block::{ABSENT, Series, Sink, is_present};
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
+use super::groups::Groups;
 use super::kahan::{KahanMean, KahanSum};
 use super::plan::{Aggregation, Grouping, Parameter};
 use super::quantile::quantile;
@@ -110,37 +108,14 @@ impl Variance {
     }
 }
 
-/// The labels that the series of a group have in common, by which it is found.
-pub(super) fn group_labels(labels: &Labels, grouping: &Grouping<'_>) -> Labels {
-    if grouping.without {
-        let mut names = grouping.labels.clone();
-        names.push(METRIC_NAME);
-        labels.without(&names)
-    } else {
-        labels.only(&grouping.labels)
-    }
-}
-
-/// Those of `labels` that are among [`group_labels`].
-fn in_common<'l>(labels: &'l Labels, grouping: &Grouping<'_>) -> impl Iterator<Item = Label<'l>> {
-    let without = grouping.without;
-    labels.iter().filter(move |label| {
-        let is_named = grouping.labels.contains(&label.name);
-        if without { !is_named && label.name != METRIC_NAME } else { is_named }
-    })
-}
-
-/// Groups in the order in which their first series come.
+/// Groups, and which of them have lost their name.
 #[derive(Debug, Default)]
-struct Groups {
-    series: Vec<Series>,
-    /// The newest group of a hash of labels. To look one up, no set of labels needs to be made.
-    by_hash: HashMap<u64, usize>,
-    /// For each group the one before of the same hash.
-    older: Vec<Option<usize>>,
+struct SeriesGroups {
+    groups: Groups,
+    drop_name: Vec<bool>,
 }
 
-impl Groups {
+impl SeriesGroups {
     /// The group of `series`; a new one is the last.
     fn of(
         &mut self,
@@ -148,35 +123,25 @@ impl Groups {
         grouping: &Grouping<'_>,
         charge: &mut Charge,
     ) -> Result<usize, QueryFailure> {
-        let group = self.find(&series.labels, grouping, charge)?;
+        let group = self.groups.of(&series.labels, grouping, charge)?;
+        if group == self.drop_name.len() {
+            charge.grow(size_of::<bool>())?;
+            self.drop_name.push(false);
+        }
         // A group has lost its name when one of its series has.
-        self.series[group].drop_name |= series.drop_name;
+        self.drop_name[group] |= series.drop_name;
         Ok(group)
     }
 
-    fn find(
-        &mut self,
-        labels: &Labels,
-        grouping: &Grouping<'_>,
-        charge: &mut Charge,
-    ) -> Result<usize, QueryFailure> {
-        let mut hasher = self.by_hash.hasher().build_hasher();
-        in_common(labels, grouping).for_each(|label| label.hash(&mut hasher));
-        let hash = hasher.finish();
-        let newest = self.by_hash.get(&hash).copied();
-        let mut known = newest;
-        while let Some(group) = known {
-            if self.series[group].labels.iter().eq(in_common(labels, grouping)) {
-                return Ok(group);
-            }
-            known = self.older[group];
-        }
-        let labels = group_labels(labels, grouping);
-        charge.grow(size_of::<Series>() + size_of::<Option<usize>>() + entry_bytes(&labels))?;
-        self.by_hash.insert(hash, self.series.len());
-        self.older.push(newest);
-        self.series.push(Series::new(labels));
-        Ok(self.series.len() - 1)
+    /// Number of groups.
+    fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The groups as series.
+    fn into_series(self) -> impl Iterator<Item = Series> {
+        let series = self.groups.into_labels().into_iter().zip(self.drop_name);
+        series.map(|(labels, drop_name)| Series { labels, drop_name })
     }
 }
 
@@ -358,26 +323,5 @@ mod tests {
         let (min, max, _) = of(&[f64::NAN, f64::INFINITY]);
         assert!(min.is_nan() && max == f64::INFINITY);
         assert_eq!(of(&[2.0, -1.0]), (-1.0, 2.0, false));
-    }
-
-    #[test]
-    fn groups_by_and_without() {
-        let labels = Labels::from_pairs([(METRIC_NAME, "m"), ("a", "1"), ("b", "2")]).unwrap();
-        let check = |names: &[&'static str], without, expected: &str| {
-            let grouping = Grouping { labels: names.to_vec(), without };
-            let common = group_labels(&labels, &grouping);
-            assert_eq!(common.to_string(), expected);
-            assert!(in_common(&labels, &grouping).eq(&common));
-            let mut groups = Groups::default();
-            let mut charge = model::Budget::unlimited().charge(0).unwrap();
-            let mut of = |labels: &Labels| groups.find(labels, &grouping, &mut charge).unwrap();
-            assert_eq!((of(&labels), of(&labels), of(&common)), (0, 0, 0));
-            let other = Labels::from_pairs([("a", "3"), ("b", "4"), (METRIC_NAME, "n")]).unwrap();
-            assert_eq!((of(&other), of(&labels)), (usize::from(!expected.starts_with("{}")), 0));
-        };
-        check(&["a"], false, r#"{a="1"}"#);
-        check(&["a"], true, r#"{b="2"}"#);
-        check(&[], false, "{}");
-        check(&[METRIC_NAME], false, r#"{__name__="m"}"#);
     }
 }

@@ -10,7 +10,7 @@ use foldhash::{HashMap, HashMapExt};
 use model::{Charge, Labels};
 use xxhash_rust::xxh64::xxh64;
 
-use super::{Groups, extremes, parameter};
+use super::{SeriesGroups, extremes, parameter};
 use crate::ast::AggregateOp;
 use crate::eval::annotations::Annotation;
 use crate::eval::block::{Block, Series, Sink, is_present};
@@ -107,7 +107,7 @@ struct Candidate {
 struct Choice<'p> {
     evaluator: &'p Evaluator<'p>,
     aggregation: &'p Aggregation<'p>,
-    groups: Groups,
+    groups: SeriesGroups,
     series: Vec<Series>,
     /// By group and step.
     heaps: Vec<Vec<Candidate>>,
@@ -127,7 +127,7 @@ impl<'p> Choice<'p> {
         Ok(Self {
             evaluator,
             aggregation,
-            groups: Groups::default(),
+            groups: SeriesGroups::default(),
             series: Vec::new(),
             heaps: Vec::new(),
             histograms: HashMap::new(),
@@ -208,7 +208,7 @@ impl<'p> Choice<'p> {
         let mut rows: Vec<Option<usize>> = vec![None; self.series.len()];
         for step in 0..self.width {
             evaluator.context.check()?;
-            for group in 0..self.groups.series.len() {
+            for group in 0..self.groups.len() {
                 let heap = &mut self.heaps[group * self.width + step];
                 match self.aggregation.op {
                     AggregateOp::Topk => sort_best_first(heap, is_less),

@@ -3,10 +3,10 @@
 use foldhash::{HashMap, HashMapExt};
 use model::{FloatFormat, Labels, LabelsBuilder, format_float};
 
-use super::group_labels;
 use crate::eval::block::{Block, Series, Sink, entry_bytes, is_absent, is_present};
 use crate::eval::evaluator::Evaluator;
 use crate::eval::failure::QueryFailure;
+use crate::eval::groups::group_labels;
 use crate::eval::plan::{Aggregation, Parameter};
 use crate::eval::row::Row;
 use crate::eval::steps::Steps;
