@@ -32,19 +32,33 @@ impl FloatFormat {
 
 /// Appends `v` to `out`.
 pub fn write_float(out: &mut Vec<u8>, v: f64, format: FloatFormat) {
-    if v.is_nan() {
-        return out.extend_from_slice(b"NaN");
+    let mut short = [0; SHORT_FLOAT_BYTES];
+    match short_float(&mut short, v, format) {
+        Some(len) => {
+            // A copy of a size that is known takes an instruction or two.
+            let end = out.len() + len;
+            out.extend_from_slice(&short);
+            out.truncate(end);
+        }
+        None => write_any(out, v, format),
     }
-    if v.is_infinite() {
-        return out.extend_from_slice(if v > 0.0 { b"+Inf" } else { b"-Inf" });
-    }
-    if v.is_sign_negative() {
-        out.push(b'-');
-    }
-    if v == 0.0 {
-        return out.push(b'0');
-    }
+}
+
+/// Room for a [`short_float`].
+pub const SHORT_FLOAT_BYTES: usize = 32;
+
+/// Writes `v` to the start of `out` and tells how many bytes it takes, if it is one of those that most values are: zero, or finite, without an exponent
+/// and not very long. What follows in `out` is of no meaning then, as is all of it otherwise.
+#[inline]
+pub fn short_float(
+    out: &mut [u8; SHORT_FLOAT_BYTES],
+    v: f64,
+    format: FloatFormat,
+) -> Option<usize> {
+    out[0] = b'-';
+    let at = usize::from(v.is_sign_negative());
     let v = v.abs();
+    // Not so if it is not a number.
     let is_short = v < format.whole_max();
     // Most values are whole, and their digits need no search for the shortest form.
     #[expect(
@@ -54,36 +68,52 @@ pub fn write_float(out: &mut Vec<u8>, v: f64, format: FloatFormat) {
     )]
     if is_short && v as i64 as f64 == v {
         let mut buffer = itoa::Buffer::new();
-        return write_short(out, buffer.format(v as i64).as_bytes());
+        return Some(put_short(out, at, buffer.format(v as i64).as_bytes()));
     }
-    let mut buffer = zmij::Buffer::new();
-    let text = buffer.format_finite(v);
     if is_short && v >= format.like_zmij_from() {
-        return write_short(out, text.as_bytes());
+        let mut buffer = zmij::Buffer::new();
+        return Some(put_short(out, at, buffer.format_finite(v).as_bytes()));
     }
-    write_laid_out(out, v, text, format);
+    None
 }
 
-/// Appends a text that is seldom shorter than two and never much longer than twenty characters. Two copies of a size that is known, which may overlap,
-/// take less time than a call for one of any size.
+/// Copies a text of one to 24 bytes to `at`, 0 or 1; gives its end. Two copies of a size that is known, which may overlap, take less time than a call
+/// for one of any size.
 #[inline]
-fn write_short(out: &mut Vec<u8>, text: &[u8]) {
-    fn write_ends<const N: usize>(out: &mut Vec<u8>, text: &[u8]) {
-        let (Some(start), Some(end)) = (text.first_chunk::<N>(), text.last_chunk::<N>()) else {
-            return;
-        };
-        let at = out.len() + text.len() - N;
-        out.extend_from_slice(start);
-        out.truncate(at);
-        out.extend_from_slice(end);
+fn put_short(out: &mut [u8; SHORT_FLOAT_BYTES], at: usize, text: &[u8]) -> usize {
+    #[inline]
+    fn put_ends<const N: usize>(out: &mut [u8; SHORT_FLOAT_BYTES], at: usize, text: &[u8]) {
+        if let (Some(start), Some(last)) = (text.first_chunk::<N>(), text.last_chunk::<N>()) {
+            let end = at + text.len();
+            out[at..at + N].copy_from_slice(start);
+            out[end - N..end].copy_from_slice(last);
+        }
     }
     match text.len() {
-        16..=32 => write_ends::<16>(out, text),
-        8..16 => write_ends::<8>(out, text),
-        4..8 => write_ends::<4>(out, text),
-        2..4 => write_ends::<2>(out, text),
-        _ => out.extend_from_slice(text),
+        16.. => put_ends::<16>(out, at, text),
+        8..16 => put_ends::<8>(out, at, text),
+        4..8 => put_ends::<4>(out, at, text),
+        2..4 => put_ends::<2>(out, at, text),
+        _ => put_ends::<1>(out, at, text),
     }
+    at + text.len()
+}
+
+/// Appends what is not a [`short_float`].
+#[cold]
+fn write_any(out: &mut Vec<u8>, v: f64, format: FloatFormat) {
+    if v.is_nan() {
+        return out.extend_from_slice(b"NaN");
+    }
+    if v.is_infinite() {
+        return out.extend_from_slice(if v > 0.0 { b"+Inf" } else { b"-Inf" });
+    }
+    if v.is_sign_negative() {
+        out.push(b'-');
+    }
+    let v = v.abs();
+    let mut buffer = zmij::Buffer::new();
+    write_laid_out(out, v, buffer.format_finite(v), format);
 }
 
 /// Writes `v`, of which `text` has the shortest digits, as the format lays them out.

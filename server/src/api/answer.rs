@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use futures_util::stream;
-use model::{Columns, FloatFormat, Labels, Timestamp, write_float};
+use model::{Columns, Labels, Timestamp};
 use promql::explain::Explained;
 use promql::value::{MatrixSeries, QueryResult, QueryStats, Value};
 use serde::Serialize;
@@ -18,7 +18,7 @@ use super::json::{
     self, write_annotations, write_each, write_histogram_sample, write_json, write_labels,
     write_sample, write_scalar, write_text, write_timestamp,
 };
-use super::time_texts::TimeTexts;
+use super::points::Points;
 
 /// About how long a piece is. It should stay in a processor's cache until it is sent.
 const PIECE_BYTES: usize = 64 << 10;
@@ -52,7 +52,7 @@ pub(crate) struct Timings {
 pub(crate) struct Answer {
     result: QueryResult,
     extras: Extras,
-    times: TimeTexts,
+    points: Points,
     next: Next,
 }
 
@@ -80,8 +80,8 @@ impl Answer {
             Value::Matrix(series) => series.iter().map(|series| series.samples.len()).max(),
             _ => Some(1),
         };
-        let times = TimeTexts::for_steps(steps.unwrap_or(0));
-        Self { result, extras, times, next: Next::Start }
+        let points = Points::for_steps(steps.unwrap_or(0));
+        Self { result, extras, points, next: Next::Start }
     }
 
     /// Nothing is left to be written.
@@ -179,41 +179,20 @@ impl Answer {
         let Value::Matrix(series) = &self.result.value else { return Next::End };
         let samples = &series[at].samples;
         let histograms = samples.histograms();
-        let rows = samples.times().iter().zip(samples.floats()).enumerate().skip(from);
-        if histograms.is_empty() {
-            for (row, (t, v)) in rows {
-                if out.len() >= bytes {
-                    return Next::Floats { series: at, row };
-                }
-                if row > 0 {
-                    out.push(b',');
-                }
-                self.times.write(out, *t);
-                write_float(out, *v, FloatFormat::Api);
-                out.extend_from_slice(b"\"]");
+        let (times, values) = (samples.times(), samples.floats());
+        // Where histograms stand between floats, the first float need not be the first row.
+        let passed = histograms.partition_point(|(row, _)| (*row as usize) < from);
+        let (mut row, mut is_first) = (from, passed == from);
+        let histogram_rows = histograms[passed..].iter().map(|(row, _)| *row as usize);
+        for end in histogram_rows.chain([samples.len()]) {
+            let points = (&times[row..end], &values[row..end]);
+            let written = self.points.write(out, bytes, points, is_first);
+            row += written;
+            if row < end {
+                return Next::Floats { series: at, row };
             }
-        } else {
-            // Where histograms stand between floats, the first float need not be the first row.
-            let passed = histograms.partition_point(|(row, _)| (*row as usize) < from);
-            let mut rest = &histograms[passed..];
-            let mut first = passed == from;
-            for (row, (t, v)) in rows {
-                if let Some(((next, _), others)) = rest.split_first()
-                    && *next as usize == row
-                {
-                    rest = others;
-                    continue;
-                }
-                if out.len() >= bytes {
-                    return Next::Floats { series: at, row };
-                }
-                if !std::mem::take(&mut first) {
-                    out.push(b',');
-                }
-                self.times.write(out, *t);
-                write_float(out, *v, FloatFormat::Api);
-                out.extend_from_slice(b"\"]");
-            }
+            is_first &= written == 0;
+            row += 1;
         }
         out.push(b']');
         let next = begin_histograms(out, &series[at], at);
@@ -469,24 +448,6 @@ mod tests {
 
     fn span(offset: i32, length: u32) -> Span {
         Span { offset, length }
-    }
-
-    #[test]
-    fn points_are_written_as_samples_are() {
-        let mut times = TimeTexts::for_steps(1000);
-        // More times than there are slots, and the same again.
-        let all = (-3_000..3_000_i64).map(|i| i * 15_000 + i % 3 * 7);
-        let all = all.chain([i64::MIN, i64::MAX, 0, -1, 999, 1_000]);
-        for _ in 0..2 {
-            for t in all.clone() {
-                let sample = Sample { t, v: 0.5 };
-                let (mut out, mut expected) = (Vec::new(), Vec::new());
-                times.write(&mut out, sample.t);
-                out.extend_from_slice(b"0.5\"]");
-                write_sample(&mut expected, sample);
-                assert_eq!(String::from_utf8(out), String::from_utf8(expected));
-            }
-        }
     }
 
     #[test]

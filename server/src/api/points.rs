@@ -1,0 +1,193 @@
+//! The points of an answer, whose times are each turned into digits once.
+
+use model::{FloatFormat, SHORT_FLOAT_BYTES, Timestamp, short_float, write_float};
+
+use super::json::write_timestamp;
+
+/// Most bytes of a point with the comma before it, and of what is copied for it.
+const POINT_BYTES_MAX: usize = 1 + TimeTexts::TEXT_BYTES + SHORT_FLOAT_BYTES + POINT_END.len();
+/// What is after the value.
+const POINT_END: &[u8; 2] = b"\"]";
+/// Points for which room is made at a time.
+const POINTS_AT_A_TIME: usize = 64;
+
+/// Writes points.
+#[derive(Debug)]
+pub(super) struct Points {
+    times: TimeTexts,
+}
+
+impl Points {
+    /// For an answer with points at about so many times.
+    pub(super) fn for_steps(steps: usize) -> Self {
+        Self { times: TimeTexts::for_steps(steps) }
+    }
+
+    /// Writes `[seconds,"value"]` for each of `points`, and commas between them, and before the first unless it `is_first`, until `out` has at least
+    /// `bytes`. Gives the number of points written.
+    pub(super) fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        bytes: usize,
+        points: (&[Timestamp], &[f64]),
+        is_first: bool,
+    ) -> usize {
+        let (times, values) = points;
+        let points = times.chunks(POINTS_AT_A_TIME).zip(values.chunks(POINTS_AT_A_TIME));
+        let mut written = 0;
+        for (times, values) in points {
+            // Written in place: what a processor has just written in pieces it is slow to read as a whole.
+            let mut at = out.len();
+            out.resize(at + times.len() * POINT_BYTES_MAX, 0);
+            for (&t, &v) in times.iter().zip(values) {
+                if at >= bytes {
+                    break;
+                }
+                let Some(room) = out[at..].first_chunk_mut() else { break };
+                at += self.put(room, t, v, is_first && written == 0);
+                written += 1;
+            }
+            out.truncate(at);
+            if at >= bytes {
+                break;
+            }
+        }
+        written
+    }
+
+    /// Puts a point at the start of `room`; its length.
+    #[inline]
+    fn put(
+        &mut self,
+        room: &mut [u8; POINT_BYTES_MAX],
+        t: Timestamp,
+        v: f64,
+        is_first: bool,
+    ) -> usize {
+        room[0] = b',';
+        let start = usize::from(!is_first);
+        let TimeText { text, len, .. } = self.times.text(t);
+        // A copy of a size that is known takes an instruction or two.
+        room[start..start + TimeTexts::TEXT_BYTES].copy_from_slice(text);
+        let value = start + len;
+        let short = room[value..].first_chunk_mut();
+        let len = short.and_then(|short| short_float(short, v, FloatFormat::Api));
+        let end = value + len.unwrap_or_else(|| put_float(&mut room[value..], v));
+        room[end..end + POINT_END.len()].copy_from_slice(POINT_END);
+        end + POINT_END.len()
+    }
+}
+
+/// Puts a value in the format of the API, which is never longer than a short one; its length.
+#[cold]
+fn put_float(room: &mut [u8], v: f64) -> usize {
+    let mut text = Vec::with_capacity(SHORT_FLOAT_BYTES);
+    write_float(&mut text, v, FloatFormat::Api);
+    room[..text.len()].copy_from_slice(&text);
+    text.len()
+}
+
+/// The times of points as they are written, `[seconds,"`, by where the bits of the time say. Series of one answer have the same times, and digits cost
+/// more than the rest of a point.
+#[derive(Debug)]
+struct TimeTexts {
+    /// As many as a power of two.
+    slots: Vec<TimeText>,
+}
+
+/// One of [`TimeTexts`].
+#[derive(Clone, Copy, Debug)]
+struct TimeText {
+    t: Timestamp,
+    /// 0 where none was written yet.
+    len: usize,
+    text: [u8; TimeTexts::TEXT_BYTES],
+}
+
+impl TimeTexts {
+    const SLOTS_MAX: usize = 1 << 10;
+    /// A bracket, at most sixteen digits with a sign and three decimals, a comma and a quotation mark.
+    const TEXT_BYTES: usize = 32;
+
+    /// For an answer with points at about so many times.
+    fn for_steps(steps: usize) -> Self {
+        let vacant = TimeText { t: 0, len: 0, text: [0; Self::TEXT_BYTES] };
+        // Most stay empty, so that few times share a slot. An answer at one time needs one.
+        let wanted = if steps <= 1 { 1 } else { 4 * steps.min(Self::SLOTS_MAX) };
+        let slots = wanted.next_power_of_two().min(Self::SLOTS_MAX);
+        Self { slots: vec![vacant; slots] }
+    }
+
+    #[inline]
+    fn text(&mut self, t: Timestamp) -> &TimeText {
+        // Steps are even, so their low bits are alike: the product spreads them.
+        let spread = t.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let bits = self.slots.len().trailing_zeros();
+        let at = spread.checked_shr(u64::BITS - bits).unwrap_or(0);
+        let slot = &mut self.slots[usize::try_from(at).unwrap_or(0)];
+        if slot.t != t || slot.len == 0 {
+            slot.set(t);
+        }
+        slot
+    }
+}
+
+impl TimeText {
+    fn set(&mut self, t: Timestamp) {
+        let mut text = Vec::with_capacity(TimeTexts::TEXT_BYTES);
+        text.push(b'[');
+        write_timestamp(&mut text, t);
+        text.extend_from_slice(b",\"");
+        (self.t, self.len) = (t, text.len());
+        self.text[..text.len()].copy_from_slice(&text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Sample;
+
+    use super::super::json::write_sample;
+    use super::*;
+
+    #[test]
+    fn points_are_written_as_samples_are() {
+        // More times than there are slots, at last.
+        let times = (-3_000..3_000_i64).map(|i| i * 15_000 + i % 3 * 7);
+        let times: Vec<_> = times.chain([i64::MIN, i64::MAX, 0, -1, 999, 1_000]).collect();
+        let values = [
+            0.5,
+            -0.0,
+            7.0,
+            -123_456.789_012_345_67,
+            -0.000_012_345_678_901_234_567,
+            1e300,
+            -1.234_567_890_123_456_7e-300,
+            -9_007_199_254_740_991.0,
+            1e20,
+            f64::NAN,
+            f64::NEG_INFINITY,
+        ];
+        for steps in [0, 1, 2, 300, 100_000, usize::MAX] {
+            let mut points = Points::for_steps(steps);
+            let (mut out, mut expected) = (Vec::new(), Vec::new());
+            // The same times again and again.
+            for v in values {
+                let is_first = expected.is_empty();
+                for &t in &times {
+                    if !expected.is_empty() {
+                        expected.push(b',');
+                    }
+                    write_sample(&mut expected, Sample { t, v });
+                }
+                let values = vec![v; times.len()];
+                let half = points.write(&mut out, expected.len() / 2, (&times, &values), is_first);
+                assert!(out.len() >= expected.len() / 2);
+                let rest = (&times[half..], &values[half..]);
+                let written = points.write(&mut out, usize::MAX, rest, is_first && half == 0);
+                assert_eq!(half + written, times.len());
+            }
+            assert!(out == expected, "{steps}");
+        }
+    }
+}
