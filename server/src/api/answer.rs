@@ -23,7 +23,7 @@ use super::points::Points;
 /// About how long a piece is. It should stay in a processor's cache until it is sent.
 const PIECE_BYTES: usize = 64 << 10;
 /// About how many bytes a point takes: eleven digits of time, a value, punctuation.
-const POINT_BYTES: usize = 32;
+const POINT_BYTES: usize = 36;
 /// About how many bytes the labels of a series take.
 const SERIES_BYTES: usize = 192;
 /// What is around a result.
@@ -53,6 +53,8 @@ pub(crate) struct Answer {
     result: QueryResult,
     extras: Extras,
     points: Points,
+    /// About how many bytes are to be written.
+    bytes_left: usize,
     next: Next,
 }
 
@@ -76,12 +78,13 @@ enum Next {
 impl Answer {
     /// Nothing of it is written yet.
     pub(crate) fn new(result: QueryResult, extras: Extras) -> Self {
-        let steps = match &result.value {
-            Value::Matrix(series) => series.iter().map(|series| series.samples.len()).max(),
-            _ => Some(1),
+        let longest = match &result.value {
+            Value::Matrix(series) => series.iter().max_by_key(|series| series.samples.len()),
+            _ => None,
         };
-        let points = Points::for_steps(steps.unwrap_or(0));
-        Self { result, extras, points, next: Next::Start }
+        let points = Points::at(longest.map_or(&[], |series| series.samples.times()));
+        let bytes_left = bytes_expected(&result.value);
+        Self { result, extras, points, bytes_left, next: Next::Start }
     }
 
     /// Nothing is left to be written.
@@ -89,17 +92,14 @@ impl Answer {
         matches!(self.next, Next::Nothing)
     }
 
-    /// About how many bytes are to be written.
-    fn bytes_expected(&self) -> usize {
-        let items = match &self.result.value {
-            Value::Scalar(_) | Value::String(..) => 0,
-            Value::Vector(samples) => samples.len() * (SERIES_BYTES + POINT_BYTES),
-            Value::Matrix(series) => {
-                let points: usize = series.iter().map(|series| series.samples.len()).sum();
-                series.len() * SERIES_BYTES + points * POINT_BYTES
-            }
+    /// Memory for the next piece, so that it need not be moved while it grows.
+    fn piece(&self) -> Vec<u8> {
+        let room = match &self.result.value {
+            Value::Matrix(_) => Points::ROOM_BYTES,
+            Value::Scalar(_) | Value::String(..) | Value::Vector(_) => 0,
         };
-        ENVELOPE_BYTES + items
+        let left = if self.bytes_left == 0 { PIECE_BYTES } else { self.bytes_left };
+        Vec::with_capacity(left.min(PIECE_BYTES) + room)
     }
 
     /// Appends until `out` has at least `bytes` or the answer is complete. Labels, a histogram, or what comes after the last item may lead
@@ -251,10 +251,24 @@ impl Iterator for Answer {
         if self.is_complete() {
             return None;
         }
-        let mut piece = Vec::with_capacity(self.bytes_expected().min(PIECE_BYTES + POINT_BYTES));
+        let mut piece = self.piece();
         self.write(&mut piece, PIECE_BYTES);
+        self.bytes_left = self.bytes_left.saturating_sub(piece.len());
         Some(Bytes::from(piece))
     }
+}
+
+/// About how many bytes an answer takes.
+fn bytes_expected(value: &Value) -> usize {
+    let items = match value {
+        Value::Scalar(_) | Value::String(..) => 0,
+        Value::Vector(samples) => samples.len() * (SERIES_BYTES + POINT_BYTES),
+        Value::Matrix(series) => {
+            let points: usize = series.iter().map(|series| series.samples.len()).sum();
+            series.len() * SERIES_BYTES + points * POINT_BYTES
+        }
+    };
+    ENVELOPE_BYTES + items
 }
 
 /// Begins the list of a series' histograms if it has any, ends the series otherwise.

@@ -18,9 +18,16 @@ pub(super) struct Points {
 }
 
 impl Points {
-    /// For an answer with points at about so many times.
-    pub(super) fn for_steps(steps: usize) -> Self {
-        Self { times: TimeTexts::for_steps(steps) }
+    /// Room beyond what is written in the end.
+    pub(super) const ROOM_BYTES: usize = POINTS_AT_A_TIME * POINT_BYTES_MAX;
+
+    /// For an answer with points at times like these.
+    pub(super) fn at(times: &[Timestamp]) -> Self {
+        let interval = match times {
+            [first, second, ..] => second.saturating_sub(*first),
+            _ => 1,
+        };
+        Self { times: TimeTexts::new(times.len(), interval) }
     }
 
     /// Writes `[seconds,"value"]` for each of `points`, and commas between them, and before the first unless it `is_first`, until `out` has at least
@@ -87,12 +94,15 @@ fn put_float(room: &mut [u8], v: f64) -> usize {
     text.len()
 }
 
-/// The times of points as they are written, `[seconds,"`, by where the bits of the time say. Series of one answer have the same times, and digits cost
-/// more than the rest of a point.
+/// The times of points as they are written, `[seconds,"`. Series of one answer have the same times, and digits cost more than the rest of a point.
 #[derive(Debug)]
 struct TimeTexts {
-    /// As many as a power of two.
+    /// By the number of the interval that a time is in, as many as a power of two.
     slots: Vec<TimeText>,
+    /// Milliseconds, at least 1.
+    interval: i64,
+    /// Where the next time is expected.
+    next: usize,
 }
 
 /// One of [`TimeTexts`].
@@ -105,30 +115,33 @@ struct TimeText {
 }
 
 impl TimeTexts {
-    const SLOTS_MAX: usize = 1 << 10;
+    /// More than an answer has steps.
+    const SLOTS_MAX: usize = 1 << 14;
     /// A bracket, at most sixteen digits with a sign and three decimals, a comma and a quotation mark.
     const TEXT_BYTES: usize = 32;
 
-    /// For an answer with points at about so many times.
-    fn for_steps(steps: usize) -> Self {
+    /// For points at about so many times, about `interval` milliseconds apart.
+    fn new(times: usize, interval: i64) -> Self {
         let vacant = TimeText { t: 0, len: 0, text: [0; Self::TEXT_BYTES] };
-        // Most stay empty, so that few times share a slot. An answer at one time needs one.
-        let wanted = if steps <= 1 { 1 } else { 4 * steps.min(Self::SLOTS_MAX) };
-        let slots = wanted.next_power_of_two().min(Self::SLOTS_MAX);
-        Self { slots: vec![vacant; slots] }
+        let slots = times.clamp(1, Self::SLOTS_MAX).next_power_of_two();
+        Self { slots: vec![vacant; slots], interval: interval.max(1), next: 0 }
     }
 
     #[inline]
     fn text(&mut self, t: Timestamp) -> &TimeText {
-        // Steps are even, so their low bits are alike: the product spreads them.
-        let spread = t.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let bits = self.slots.len().trailing_zeros();
-        let at = spread.checked_shr(u64::BITS - bits).unwrap_or(0);
-        let slot = &mut self.slots[usize::try_from(at).unwrap_or(0)];
-        if slot.t != t || slot.len == 0 {
-            slot.set(t);
+        let last = self.slots.len() - 1;
+        let expected = &self.slots[self.next];
+        if expected.t != t || expected.len == 0 {
+            let number = t.div_euclid(self.interval).cast_unsigned();
+            self.next = usize::try_from(number & last as u64).unwrap_or(0);
+            let slot = &mut self.slots[self.next];
+            if slot.t != t || slot.len == 0 {
+                slot.set(t);
+            }
         }
-        slot
+        let at = self.next;
+        self.next = (at + 1) & last;
+        &self.slots[at]
     }
 }
 
@@ -168,8 +181,11 @@ mod tests {
             f64::NAN,
             f64::NEG_INFINITY,
         ];
-        for steps in [0, 1, 2, 300, 100_000, usize::MAX] {
-            let mut points = Points::for_steps(steps);
+        let even: Vec<_> = (0..20_000).map(|i| i * 15_000).collect();
+        for like in
+            [&[][..], &[5], &[7, 7], &[9, 3], &[i64::MIN, i64::MAX], &even[..300], &even, &times]
+        {
+            let mut points = Points::at(like);
             let (mut out, mut expected) = (Vec::new(), Vec::new());
             // The same times again and again.
             for v in values {
@@ -187,7 +203,7 @@ mod tests {
                 let written = points.write(&mut out, usize::MAX, rest, is_first && half == 0);
                 assert_eq!(half + written, times.len());
             }
-            assert!(out == expected, "{steps}");
+            assert!(out == expected, "{}", like.len());
         }
     }
 }

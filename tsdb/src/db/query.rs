@@ -437,7 +437,8 @@ struct SpareMemory {
 
 /// Memory that no thread uses at the moment: as many pieces as there were threads at a time.
 #[derive(Debug, Default)]
-struct Spare(Mutex<Vec<SpareMemory>>);
+#[expect(clippy::vec_box, reason = "they are large, and taken and put back for every series")]
+struct Spare(Mutex<Vec<Box<SpareMemory>>>);
 
 impl Spare {
     fn with<T>(&self, f: impl FnOnce(&mut SpareMemory) -> T) -> T {

@@ -44,14 +44,13 @@ struct Part {
 struct End {
     /// Where it begins, if that is not the chunk's start.
     mark: Option<XorMark>,
-    /// To note a better place.
-    marks: Arc<Marks>,
 }
 
 /// See the module's description. Reusable.
 #[derive(Debug)]
 pub(crate) struct SeriesChunks {
     series: u64,
+    /// Where full chunks and late ones are, if there are any.
     table: Arc<ChunkTable>,
     /// Full chunks, oldest first.
     closed: Vec<u64>,
@@ -61,6 +60,8 @@ pub(crate) struct SeriesChunks {
     open_range: TimeRange,
     /// Of the open chunk, if nothing but its end is wanted.
     end: Option<End>,
+    /// To note better places, once an end was wanted.
+    marks: Option<Arc<Marks>>,
     late: Vec<LateSample>,
     late_chunks: Vec<u64>,
     deleted: Vec<TimeRange>,
@@ -142,8 +143,10 @@ impl Head {
             }
         }
         let range = TimeRange::new(range.min.max(horizon.from), range.max.min(horizon.last_t));
-        if self.open[at].count() == 0 || range.min > range.max {
+        if !into.late_chunks.is_empty() {
             into.table = self.chunks.table();
+        }
+        if self.open[at].count() == 0 || range.min > range.max {
             return;
         }
         let min_time = self.open[at].min_time();
@@ -156,10 +159,10 @@ impl Head {
                 && min_time < range.min
                 && !open.is_histogram()
                 && open.count() > SAMPLES_WORTH_A_MARK;
-            into.end = wants_end.then(|| End {
-                mark: self.marks.get(series, min_time, range.min),
-                marks: Arc::clone(&self.marks),
-            });
+            into.end = wants_end.then(|| End { mark: self.marks.get(series, min_time, range.min) });
+            if wants_end && into.marks.is_none() {
+                into.marks = Some(Arc::clone(&self.marks));
+            }
             let mark = into.end.as_ref().and_then(|end| end.mark);
             into.open_encoding = Some(match mark {
                 Some(mark) => {
@@ -172,8 +175,8 @@ impl Head {
         }
         if min_time > range.min {
             into.closed.extend_from_slice(self.closed_chunks(at));
+            into.table = self.chunks.table();
         }
-        into.table = self.chunks.table();
     }
 
     /// Takes the late samples of a series that were set aside and may lie in `range`.
@@ -220,6 +223,7 @@ impl Default for SeriesChunks {
             open_encoding: None,
             open_range: TimeRange::ALL,
             end: None,
+            marks: None,
             late: Vec::new(),
             late_chunks: Vec::new(),
             deleted: Vec::new(),
@@ -297,8 +301,10 @@ impl SeriesChunks {
         let open = (u16::from_be_bytes(*count), payload);
         let found = decode_xor_from(end.mark.as_ref(), open, range, into).map_err(failed)?;
         // Most often it is the one that is known.
-        if let Some(mark) = found.filter(|found| Some(*found) != end.mark) {
-            end.marks.note(self.series, OpenMark { chunk: self.open_range.min, mark });
+        if let Some(mark) = found.filter(|found| Some(*found) != end.mark)
+            && let Some(marks) = &self.marks
+        {
+            marks.note(self.series, OpenMark { chunk: self.open_range.min, mark });
         }
         Ok(())
     }
