@@ -205,6 +205,27 @@ fn more_steps_than_samples_may_be_are_refused() {
     }
 }
 
+/// The times of info series at all steps are held until the last of them is there.
+#[test]
+fn info_series_are_within_the_budget() {
+    let mut store = store::Store::default();
+    let mut add = |name: &str, data: &str| {
+        let labels = [(METRIC_NAME, name), ("instance", "i"), ("job", "j"), ("data", data)];
+        let mut columns = Columns::new();
+        columns.push(0, 1.0);
+        store.add(Labels::from_pairs(labels).unwrap(), columns);
+    };
+    add("up", "");
+    (0..100).for_each(|i| add("target_info", &i.to_string()));
+    // 10,001 steps of 100 series take 8 MB.
+    let budget = Budget::new(4 << 20);
+    let context = QueryContext { budget: budget.clone(), ..QueryContext::unbounded() };
+    let (step, options) = (Duration::from_millis(10), QueryOptions::default());
+    let result = engine().range(&store, "info(up)", 0, 100_000, step, &options, &context);
+    assert!(matches!(result, Err(QueryFailure::OverBudget { .. })), "{result:?}");
+    assert_eq!(budget.bytes_used(), 0);
+}
+
 /// What is counted by step, for statistics alone, is within the budget, and does not stand in the way where it is not asked for.
 #[test]
 fn counts_by_step_need_a_budget() {

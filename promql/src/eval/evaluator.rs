@@ -422,7 +422,10 @@ impl Evaluator<'_> {
             wide.fill(value);
             let samples = row.samples();
             self.samples.hold(samples.saturating_mul(steps.count as u64 - 1))?;
-            let histograms = Histograms::repeat(row.histograms.get(0), steps.count);
+            let histogram = row.histograms.get(0);
+            let bytes = histogram.map(|_| steps.count * size_of_val(&histogram));
+            let _places = bytes.map(|bytes| self.context.budget.charge(bytes)).transpose()?;
+            let histograms = Histograms::repeat(histogram, steps.count);
             exchange();
             let result = sink(series, Row { values: &mut wide, histograms });
             exchange();
