@@ -102,7 +102,8 @@ pub struct MatrixSeries {
 pub struct QueryStats {
     /// Samples that the steps of the query looked at, each counted as often as it was in a window.
     pub samples_queryable: u64,
-    /// Samples that the steps of the query looked at, those of windows that overlap but once.
+    /// Samples that the steps of the query looked at, those of windows that overlap but once. What subqueries read between windows is not among
+    /// them if [`peak_stats`](crate::QueryOptions::peak_stats) or [`per_step_stats`](crate::QueryOptions::per_step_stats) were asked for.
     pub samples_read: u64,
     /// Samples decoded from the store.
     pub samples_decoded: u64,

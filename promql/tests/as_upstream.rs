@@ -293,3 +293,44 @@ fn samples_that_extended_selectors_look_at() {
         assert_eq!((result.stats.samples_queryable, per_step), (total, total), "{query}");
     }
 }
+
+/// An operation evaluates its left operand, then its right one, and then fails itself. Expected is what a Prometheus 3.5.3 said.
+#[test]
+fn the_operand_evaluated_first_fails_first() {
+    let (x, a, b) = ("topk(1e300, l)", "scalar(topk(NaN, l))", "scalar(limit_ratio(NaN, l))");
+    let many = "(l * on () l)";
+    let error = |query: &str| range(query, 0, 20_000).unwrap_err().to_string();
+    let alone = [x, a, b, many].map(error);
+    for (at, one) in alone.iter().enumerate() {
+        assert!(!alone[at + 1..].contains(one), "{one}");
+    }
+    let [x_fails, a_fails, b_fails, many_fails] = &alone;
+    for (query, expected) in [
+        (format!("1 + ({x} + {a})"), x_fails),
+        (format!("(1 + {x}) + {a}"), x_fails),
+        (format!("{x} + {a}"), x_fails),
+        (format!("{a} + {x}"), a_fails),
+        (format!("({b} + {x}) + {a}"), b_fails),
+        (format!("{a} + ({b} + l)"), a_fails),
+        (format!("{a} + (l + {b})"), a_fails),
+        (format!("1 + (-(l + {a}) + {b})"), a_fails),
+        (format!("-({x}) + {a}"), x_fails),
+        (format!("{a} + ({x} * on (g, k) l)"), a_fails),
+        (format!("({x} * on (g, k) l) + {a}"), x_fails),
+        (format!("(l * on (g, k) {x}) + {a}"), x_fails),
+        (format!("(l + {a}) * on (g, k) {x}"), a_fails),
+        (format!("({a} + l) * on (g, k) ({b} + l)"), a_fails),
+        (format!("{b} + ((l + {a}) * on (g, k) {x})"), b_fails),
+        (format!("{a} + {many}"), a_fails),
+        (format!("{many} + {a}"), many_fails),
+        (format!("{b} - (-{many})"), b_fails),
+        (format!("clamp({x}, {a}, {b})"), x_fails),
+        (format!("clamp(l, {a}, {b})"), a_fails),
+        (format!("clamp(l, {b}, {a})"), b_fails),
+        (format!("2 * clamp({x}, {a}, {b})"), x_fails),
+        (format!("round({x}, {a})"), x_fails),
+        (format!("{b} * round({x}, {a})"), b_fails),
+    ] {
+        assert_eq!(error(&query), *expected, "{query}");
+    }
+}

@@ -167,3 +167,84 @@ fn a_long_query_needs_a_budget() {
     let error = range(&(String::from("1") + &"+1".repeat(10_000)), &context).unwrap_err();
     assert!(matches!(error, QueryFailure::OverBudget { allowed: 1_048_576, .. }), "{error}");
 }
+
+/// Prometheus gives up when it has too many samples, which at so many steps it has in any case; here nothing is held for them before.
+#[test]
+fn more_steps_than_samples_may_be_are_refused() {
+    let options = |per_step_stats: bool, peak_stats: bool| QueryOptions {
+        per_step_stats,
+        peak_stats,
+        ..QueryOptions::default()
+    };
+    let asked = [(false, false), (true, false), (false, true)].map(|(a, b)| options(a, b));
+    let contexts = || {
+        let bounded = QueryContext { budget: Budget::new(64 << 20), ..QueryContext::unbounded() };
+        [QueryContext::unbounded(), bounded]
+    };
+    let now = 1_700_000_000_000;
+    for query in [
+        "max_over_time(max_over_time(vector(1)[1ms:1ms])[250y:1y])",
+        "max_over_time(max_over_time(n[1ms:1ms])[30d:1d])",
+        "max_over_time(n[250y:1ms])",
+        "absent_over_time(absent_over_time(n[1ms:1ms])[250y:1y])",
+        "sum_over_time((n + on (a) max_over_time(n[1ms:1ms]))[250y:1y])",
+        "vector(1)[250y:1ms]",
+    ] {
+        for (options, context) in asked.iter().flat_map(|o| contexts().map(|c| (*o, c))) {
+            let result = engine().instant(&store(), query, now, &options, &context);
+            assert!(matches!(result, Err(QueryFailure::TooManySamples)), "{query} {options:?}");
+            assert_eq!(context.budget.bytes_used(), 0, "{query}");
+        }
+    }
+    for query in ["1", "time()", "n", "sum(n)", "n + 1"] {
+        for (options, context) in asked.iter().flat_map(|o| contexts().map(|c| (*o, c))) {
+            let step = Duration::from_millis(1);
+            let result = engine().range(&store(), query, 0, now, step, &options, &context);
+            assert!(matches!(result, Err(QueryFailure::TooManySamples)), "{query} {options:?}");
+        }
+    }
+}
+
+/// The times of info series at all steps are held until the last of them is there.
+#[test]
+fn info_series_are_within_the_budget() {
+    let mut store = store::Store::default();
+    let mut add = |name: &str, data: &str| {
+        let labels = [(METRIC_NAME, name), ("instance", "i"), ("job", "j"), ("data", data)];
+        let mut columns = Columns::new();
+        columns.push(0, 1.0);
+        store.add(Labels::from_pairs(labels).unwrap(), columns);
+    };
+    add("up", "");
+    (0..100).for_each(|i| add("target_info", &i.to_string()));
+    // 10,001 steps of 100 series take 8 MB.
+    let budget = Budget::new(4 << 20);
+    let context = QueryContext { budget: budget.clone(), ..QueryContext::unbounded() };
+    let (step, options) = (Duration::from_millis(10), QueryOptions::default());
+    let result = engine().range(&store, "info(up)", 0, 100_000, step, &options, &context);
+    assert!(matches!(result, Err(QueryFailure::OverBudget { .. })), "{result:?}");
+    assert_eq!(budget.bytes_used(), 0);
+}
+
+/// What is counted by step, for statistics alone, is within the budget, and does not stand in the way where it is not asked for.
+#[test]
+fn counts_by_step_need_a_budget() {
+    // 100,000 steps inside, with gaps between the windows outside.
+    let query = "max_over_time(max_over_time(vector(1)[1ms:1ms])[100s:10s])";
+    let needed = |options: QueryOptions| {
+        let fits = |bytes: u64| {
+            let context = QueryContext { budget: Budget::new(bytes), ..QueryContext::unbounded() };
+            engine().instant(&store(), query, 1_000_000, &options, &context).is_ok()
+        };
+        let (mut refused, mut enough) = (0, 64 << 20);
+        assert!(fits(enough));
+        while enough - refused > 1_000 {
+            let middle = refused.midpoint(enough);
+            if fits(middle) { enough = middle } else { refused = middle }
+        }
+        enough
+    };
+    let plain = needed(QueryOptions::default());
+    let counted = needed(QueryOptions { peak_stats: true, ..QueryOptions::default() });
+    assert!(counted >= plain + 8 * 90_000, "{counted} and {plain}");
+}

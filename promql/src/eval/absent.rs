@@ -9,7 +9,7 @@ use super::failure::QueryFailure;
 use super::peak::Windows;
 use super::plan::{Source, VectorPlan};
 use super::row::Row;
-use super::samples::{Tally, samples_of_last, windows_per_step};
+use super::samples::{Tally, each_window, samples_of_last};
 use super::steps::Steps;
 use super::subquery::stream_source;
 use super::window::{Frame, WindowSizes};
@@ -57,7 +57,7 @@ pub(super) fn stream_over_time(
     stream_source(evaluator, source, steps, &mut |_, columns| {
         let sizes = weighted(frame.fill(columns.times(), &mut present, |_| 1.0), frame, columns);
         let by_step = evaluator.samples.counts_per_step();
-        let tally = Tally::of_windows(frame, columns, sizes.total, source.is_stored(), by_step);
+        let tally = Tally::of_windows(frame, columns, sizes.total, source.is_stored(), by_step)?;
         evaluator.samples.count(&tally);
         if evaluator.peaks.is_some() {
             let last = samples_of_last(frame, columns);
@@ -78,9 +78,12 @@ fn weighted(sizes: WindowSizes, frame: Frame<'_>, columns: &Columns) -> WindowSi
     if columns.histograms().is_empty() {
         return sizes;
     }
-    let counts = windows_per_step(frame, columns);
-    let largest = counts.iter().copied().max().unwrap_or_default();
-    WindowSizes { total: counts.iter().sum(), largest }
+    let mut weighted = WindowSizes::default();
+    each_window(frame, columns, |_, samples| {
+        weighted.total += samples;
+        weighted.largest = weighted.largest.max(samples);
+    });
+    weighted
 }
 
 fn take_away(row: &mut [f64], present: &[f64]) {

@@ -313,7 +313,7 @@ impl Evaluator<'_> {
         sink(Series::new(model::Labels::empty()), row)
     }
 
-    /// Runs a pipeline: up to the last stage that needs all rows stage by stage, the rest row by row.
+    /// Runs a pipeline, scalars on the left of its vector first: up to the last stage that needs all rows stage by stage, the rest row by row.
     fn stream_pipeline(
         &self,
         input: &VectorPlan<'_>,
@@ -323,6 +323,8 @@ impl Evaluator<'_> {
     ) -> Result<(), QueryFailure> {
         let mut held: Option<Block> = None;
         let mut rest = stages;
+        let mut left = map::evaluate_left(self, stages, steps)?;
+        let mut left = &mut left[..];
         let mark = self.peaks.as_ref().map_or(0, Peaks::mark);
         while let Some(at) = rest.iter().position(|stage| !matches!(stage, Stage::Map(_))) {
             let (maps, from_blocking) = rest.split_at(at);
@@ -330,7 +332,8 @@ impl Evaluator<'_> {
                 Stage::Distinct => Merger::new(Block::new(steps.count, self.context)?),
                 _ => Merger::keeping_duplicates(Block::new(steps.count, self.context)?),
             };
-            self.stream_maps(held.take(), input, maps, steps, &mut |series, row| {
+            let (of_maps, of_others) = left.split_at_mut(at);
+            self.stream_maps(held.take(), input, (maps, of_maps), steps, &mut |series, row| {
                 merger.push(series, row).map(|_| ())
             })?;
             let block = merger.into_block();
@@ -346,24 +349,23 @@ impl Evaluator<'_> {
                 }
                 Stage::Map(_) | Stage::Distinct => block,
             });
-            rest = &from_blocking[1..];
+            (rest, left) = (&from_blocking[1..], &mut of_others[1..]);
         }
-        self.stream_maps(held, input, rest, steps, sink)
+        self.stream_maps(held, input, (rest, left), steps, sink)
     }
 
-    /// Streams `held`, or `input` if nothing was held yet, through `maps`.
+    /// Streams `held`, or `input` if nothing was held yet, through `maps`, whose scalars on the left are in `left`.
     fn stream_maps(
         &self,
         held: Option<Block>,
         input: &VectorPlan<'_>,
-        maps: &[Stage<'_>],
+        (maps, left): (&[Stage<'_>], &mut [Option<map::Evaluated>]),
         steps: Steps,
         sink: &mut Sink<'_>,
     ) -> Result<(), QueryFailure> {
-        let is_held = held.is_some();
         let mark = self.peaks.as_ref().map_or(0, Peaks::mark);
-        // What is held has been evaluated before the scalars.
-        let mark = if is_held { mark.saturating_sub(1) } else { mark };
+        // What is held has been evaluated already.
+        let mark = if held.is_some() { mark.saturating_sub(1) } else { mark };
         let stream = |sink: &mut Sink<'_>| match held {
             Some(block) => block.stream(sink),
             None => self.stream_where(input, steps, map::filter_of(maps), sink),
@@ -371,9 +373,9 @@ impl Evaluator<'_> {
         if maps.is_empty() {
             return stream(sink);
         }
-        let mut mapper = match map::Mapper::new(self, maps, steps) {
+        let mut mapper = match map::Mapper::new(self, maps, left, steps) {
             // Prometheus evaluates the vector before scalars on the right of it, so it may have failed before they do.
-            Err(QueryFailure::Execution(error)) if !maps.iter().any(map::has_scalar_left) => {
+            Err(QueryFailure::Execution(error)) => {
                 stream(&mut |_, _| Ok(()))?;
                 return Err(error.into());
             }
@@ -393,7 +395,8 @@ impl Evaluator<'_> {
         })?;
         self.samples.release_to(before, kept);
         if let Some(peaks) = &self.peaks {
-            peaks.push(mapper.cost(maps, peaks.since(mark), is_held));
+            let input = peaks.since(mark).pop().flatten();
+            peaks.push(mapper.cost(maps, input));
         }
         Ok(())
     }
@@ -419,7 +422,10 @@ impl Evaluator<'_> {
             wide.fill(value);
             let samples = row.samples();
             self.samples.hold(samples.saturating_mul(steps.count as u64 - 1))?;
-            let histograms = Histograms::repeat(row.histograms.get(0), steps.count);
+            let histogram = row.histograms.get(0);
+            let bytes = histogram.map(|_| steps.count * size_of_val(&histogram));
+            let _places = bytes.map(|bytes| self.context.budget.charge(bytes)).transpose()?;
+            let histograms = Histograms::repeat(histogram, steps.count);
             exchange();
             let result = sink(series, Row { values: &mut wide, histograms });
             exchange();

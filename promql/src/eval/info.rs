@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 
 use super::block::{Block, Series, Sink, is_absent, is_present};
+use super::buffer::Buffer;
 use super::evaluator::Evaluator;
 use super::failure::{ExecutionError, QueryFailure};
 use super::plan::{Info, Selector};
@@ -22,7 +23,7 @@ const IDENTIFYING: [&str; 2] = ["instance", "job"];
 /// An info series: labels, and the time of the sample that each step sees, in milliseconds.
 struct InfoSeries {
     labels: Labels,
-    times: Vec<f64>,
+    times: Buffer,
 }
 
 /// By name and identifying labels.
@@ -98,7 +99,9 @@ fn fetch(
         if row.values.iter().any(|t| t.is_nan() && is_present(*t)) {
             return Err(ExecutionError::InfoHistogram(found.labels.to_string()).into());
         }
-        series.push(InfoSeries { labels: found.labels, times: row.values.to_vec() });
+        let mut times = evaluator.empty_row(steps)?;
+        times.copy_from_slice(row.values);
+        series.push(InfoSeries { labels: found.labels, times });
         Ok(())
     })?;
     Ok(series)

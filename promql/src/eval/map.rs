@@ -12,7 +12,7 @@ use super::dates::DatePart;
 use super::elements::Remark;
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
-use super::peak::{self, Cost, Counts};
+use super::peak::{self, Cost, Counts, Peaks};
 use super::plan::{Map, ScalarOperation, ScalarPlan, Stage};
 use super::row::{Cell, Histograms, Row};
 use super::scalar::ScalarRow;
@@ -44,6 +44,28 @@ impl Scratch {
 struct Prepared {
     operation: Operation,
     drops: Drops,
+    /// What evaluating the scalars that stand in the query held, if that is asked for.
+    costs: Vec<Option<Rc<Cost>>>,
+}
+
+/// A scalar, and what evaluating it held, if that is asked for.
+#[derive(Debug)]
+pub(super) struct Evaluated {
+    row: ScalarRow,
+    cost: Option<Rc<Cost>>,
+}
+
+impl Evaluated {
+    fn new(
+        evaluator: &Evaluator<'_>,
+        plan: &ScalarPlan<'_>,
+        steps: Steps,
+    ) -> Result<Self, QueryFailure> {
+        let mark = evaluator.peaks.as_ref().map_or(0, Peaks::mark);
+        let row = evaluator.scalar(plan, steps)?;
+        let cost = evaluator.peaks.as_ref().and_then(|peaks| peaks.since(mark).pop().flatten());
+        Ok(Self { row, cost })
+    }
 }
 
 #[derive(Debug)]
@@ -69,32 +91,58 @@ pub(super) fn filter_of(stages: &[Stage<'_>]) -> Option<Filter> {
     }
 }
 
-/// Whether a stage has a scalar on the left of its vector.
-pub(super) fn has_scalar_left(stage: &Stage<'_>) -> bool {
-    matches!(stage, Stage::Map(Map::Scalar(operation)) if operation.scalar_left)
+/// Evaluates the scalars that `stages` have on the left of their vectors, for each stage. Prometheus goes from operations to their operands, the
+/// left one first, so what is on the left of the last stage comes first, and all of them before the vector.
+///
+/// # Errors
+/// [`QueryFailure`]
+pub(super) fn evaluate_left(
+    evaluator: &Evaluator<'_>,
+    stages: &[Stage<'_>],
+    steps: Steps,
+) -> Result<Vec<Option<Evaluated>>, QueryFailure> {
+    let mut left: Vec<_> = stages.iter().map(|_| None).collect();
+    for (stage, left) in stages.iter().zip(&mut left).rev() {
+        evaluator.context.check()?;
+        if let Stage::Map(Map::Scalar(ScalarOperation { scalar, scalar_left: true, .. })) = stage {
+            *left = Some(Evaluated::new(evaluator, scalar, steps)?);
+        }
+    }
+    Ok(left)
 }
 
 impl<'e> Mapper<'e> {
-    /// Evaluates the scalars of `stages`, which are maps.
+    /// Evaluates the scalars of `stages`, which are maps; those on the left have been, in `left`.
     ///
     /// # Errors
     /// [`QueryFailure`]
     pub(super) fn new(
         evaluator: &'e Evaluator<'e>,
         stages: &[Stage<'_>],
+        left: &mut [Option<Evaluated>],
         steps: Steps,
     ) -> Result<Self, QueryFailure> {
         let mut maps = Vec::with_capacity(stages.len());
-        for stage in stages {
+        for (stage, left) in stages.iter().zip(left) {
             evaluator.context.check()?;
             if let Stage::Map(map) = stage {
-                let operation = prepare(evaluator, map, steps)?;
+                let mut costs = Vec::new();
+                let operation = prepare(map, |plan| {
+                    let Evaluated { row, cost } = match left.take() {
+                        Some(evaluated) => evaluated,
+                        None => Evaluated::new(evaluator, plan, steps)?,
+                    };
+                    if peak::is_written(map, plan) {
+                        costs.push(cost);
+                    }
+                    Ok(row)
+                })?;
                 let drops = match map {
                     Map::OfHistogram(_) => Drops::Name,
                     map if map.drops_name() => Drops::Metadata,
                     _ => Drops::Nothing,
                 };
-                maps.push(Prepared { operation, drops });
+                maps.push(Prepared { operation, drops, costs });
             }
         }
         let scratch = Scratch(Buffer::new(ABSENT, 2 * steps.count, evaluator.context)?);
@@ -103,30 +151,16 @@ impl<'e> Mapper<'e> {
         Ok(Self { evaluator, maps, steps, scratch, counts })
     }
 
-    /// What evaluating the maps, which are `stages`, holds: `costs` are those of their scalars and of the input, which comes first if it is held
-    /// and else last.
+    /// What evaluating the maps, which are `stages`, holds, if evaluating the vector holds `input`.
     pub(super) fn cost(
         self,
         stages: &[Stage<'_>],
-        mut costs: Vec<Option<Rc<Cost>>>,
-        is_held: bool,
+        mut input: Option<Rc<Cost>>,
     ) -> Option<Rc<Cost>> {
-        let at = if is_held { 0 } else { costs.len().checked_sub(1)? };
-        let mut input = if costs.is_empty() { return None } else { costs.remove(at) };
-        let mut scalars = costs.into_iter();
-        for (stage, counts) in stages.iter().zip(self.counts) {
-            let Stage::Map(map) = stage else { continue };
-            let plans: Vec<&ScalarPlan<'_>> = match map {
-                Map::Round(to) => vec![to],
-                Map::Clamp(min, max) => vec![min, max],
-                Map::Scalar(operation) => vec![&operation.scalar],
-                _ => Vec::new(),
-            };
-            let own: Vec<_> = scalars.by_ref().take(plans.len()).collect();
-            let written = own.into_iter().zip(plans);
-            let written = written.filter(|(_, plan)| peak::is_written(map, plan));
-            let written: Vec<_> = written.map(|(cost, _)| cost).collect();
-            input = peak::of_map(map, &input, &written, counts);
+        for ((stage, prepared), counts) in stages.iter().zip(&self.maps).zip(self.counts) {
+            if let Stage::Map(map) = stage {
+                input = peak::of_map(map, &input, &prepared.costs, counts);
+            }
         }
         input
     }
@@ -252,25 +286,21 @@ impl WithScalar {
 }
 
 fn prepare(
-    evaluator: &Evaluator<'_>,
     map: &Map<'_>,
-    steps: Steps,
+    mut evaluate: impl FnMut(&ScalarPlan<'_>) -> Result<ScalarRow, QueryFailure>,
 ) -> Result<Operation, QueryFailure> {
     Ok(match map {
         Map::Function(f) => Operation::Function(*f),
         Map::OfHistogram(f) => Operation::OfHistogram(*f),
         Map::Negate => Operation::Negate,
-        Map::Round(to) => Operation::Round(evaluator.scalar(to, steps)?),
-        Map::Clamp(min, max) => {
-            Operation::Clamp(evaluator.scalar(min, steps)?, evaluator.scalar(max, steps)?)
-        }
+        Map::Round(to) => Operation::Round(evaluate(to)?),
+        Map::Clamp(min, max) => Operation::Clamp(evaluate(min)?, evaluate(max)?),
         Map::Date(part) => Operation::Date(*part),
         Map::StepTime => Operation::StepTime,
         Map::Scalar(ScalarOperation { op, scalar, scalar_left, return_bool, span }) => {
             let combination =
                 Combination { op: *op, return_bool: *return_bool, keeps_right: *scalar_left };
-            let scalar = evaluator.scalar(scalar, steps)?;
-            let (scalar_left, span) = (*scalar_left, *span);
+            let (scalar, scalar_left, span) = (evaluate(scalar)?, *scalar_left, *span);
             Operation::Scalar(WithScalar { combination, scalar, scalar_left, span })
         }
     })

@@ -153,7 +153,7 @@ pub struct QueryOptions {
     pub timeout: Option<Duration>,
     /// Count the samples that each step looks at (`stats=all` with `promql-per-step-stats`).
     pub per_step_stats: bool,
-    /// Tell how many samples are held at most as Prometheus counts them, not as they are held (`stats`).
+    /// Tell how many samples are held at most as Prometheus counts them, not as they are held, and what subqueries read for steps alone (`stats`).
     pub peak_stats: bool,
     /// Write down what each operation did.
     pub explain: bool,
@@ -279,6 +279,9 @@ impl Engine {
             Times::Instant(t) => (t, t, 0, Steps::single(t)),
             Times::Range(steps, end) => (steps.start, end, steps.interval, steps),
         };
+        if steps.count > STEPS_MAX {
+            return Err(QueryFailure::TooManySamples);
+        }
         let lookback = milliseconds(options.lookback_delta.unwrap_or(self.options.lookback_delta));
         let delayed_names = self.options.delayed_name_removal;
         let plan_context = PlanContext {
@@ -316,16 +319,20 @@ impl Engine {
             worker,
             querier: querier.as_deref(),
             helpers: &self.helpers,
-            samples: SampleCount::new(self.options.samples_max),
+            samples: SampleCount::new(
+                self.options.samples_max,
+                options.peak_stats || options.per_step_stats,
+            ),
             kept: Kept::default(),
             store_warnings: RefCell::default(),
             record: options.explain.then(Record::default),
             peaks: options.peak_stats.then(Peaks::default),
         };
         let per_step = if options.per_step_stats { steps.count } else { 0 };
-        let _counts = context.budget.charge(per_step.saturating_mul(6 * size_of::<u64>()))?;
+        // What is counted is copied, and has the times beside it in the result.
+        let _copies = context.budget.charge(per_step.saturating_mul(6 * size_of::<u64>()))?;
         if per_step > 0 {
-            evaluator.samples.count_per_step(per_step);
+            evaluator.samples.count_per_step(per_step, context)?;
         }
         let uncharged = |value| Ok::<_, QueryFailure>((value, context.budget.charge(0)?));
         let (value, held) = match (&plan, times) {
@@ -477,9 +484,6 @@ fn times_of(
     evaluator: &Evaluator<'_>,
     steps: Steps,
 ) -> Result<(Vec<Timestamp>, Charge), QueryFailure> {
-    if steps.count > STEPS_MAX {
-        return Err(QueryFailure::TooManySamples);
-    }
     let charge = evaluator.context.budget.charge(steps.count * size_of::<Timestamp>())?;
     Ok((steps.iter().collect(), charge))
 }

@@ -145,24 +145,17 @@ fn from_vector(
     steps: Steps,
 ) -> Result<ScalarRow, QueryFailure> {
     let mut values = evaluator.empty_row(steps)?;
-    let mut ambiguous = vec![false; steps.count];
     let before = evaluator.samples.held();
     evaluator.stream(input, steps, &mut |_, mut row| {
         row.remove_histograms();
-        for ((known, ambiguous), &value) in values.iter_mut().zip(&mut ambiguous).zip(&*row.values)
-        {
+        for (known, &value) in values.iter_mut().zip(&*row.values) {
             if is_present(value) {
-                *ambiguous |= is_present(*known);
-                *known = value;
+                *known = if is_present(*known) { f64::NAN } else { value };
             }
         }
         Ok(())
     })?;
-    for (value, ambiguous) in values.iter_mut().zip(ambiguous) {
-        if ambiguous || !is_present(*value) {
-            *value = f64::NAN;
-        }
-    }
+    values.iter_mut().filter(|value| !is_present(**value)).for_each(|value| *value = f64::NAN);
     evaluator.samples.release_to(before, values.len() as u64);
     Ok(ScalarRow::Varying(values))
 }

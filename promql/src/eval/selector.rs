@@ -148,7 +148,7 @@ impl<'e> Selected<'e> {
         index: usize,
         into: &'d mut Decoded,
     ) -> Result<&'d mut Columns, QueryFailure> {
-        worker.check_after(1 + into.columns.len())?;
+        worker.check_after(1 + into.columns.len() + self.strides.steps.count)?;
         into.columns.clear();
         self.set.read(index, self.range, &mut into.columns, worker.context)?;
         into.held.grow_to(into.columns.capacity_bytes())?;

@@ -98,7 +98,7 @@ fn evaluate(
         cost: None,
     });
     let held = evaluator.samples.held();
-    let watch = RefCell::new(Watch::begin(evaluator));
+    let watch = RefCell::new(Watch::begin(evaluator)?);
     evaluator.stream(&shared.input, steps, &mut |series, row| {
         watch.borrow_mut().pause(evaluator, held, &mut rows);
         if let Some(kept) = &mut rows {
@@ -129,12 +129,13 @@ struct Watch {
 }
 
 impl Watch {
-    fn begin(evaluator: &Evaluator<'_>) -> Self {
-        Self {
+    fn begin(evaluator: &Evaluator<'_>) -> Result<Self, QueryFailure> {
+        let own = evaluator.samples.empty_tally(evaluator.context)?;
+        Ok(Self {
             mark: evaluator.samples.mark(),
-            tally: evaluator.samples.exchange(evaluator.samples.empty_tally()),
+            tally: evaluator.samples.exchange(own),
             remarks: evaluator.annotations.take(),
-        }
+        })
     }
 
     /// A row is handed on, or there are no more. `held` samples were held when the evaluation began.

@@ -9,9 +9,8 @@ use super::block::{Series, is_present};
 use super::evaluator::Evaluator;
 use super::failure::QueryFailure;
 use super::plan::{Source, Subquery};
-use super::samples::Tally;
 use super::steps::Steps;
-use super::{extended, selector};
+use super::{STEPS_MAX, extended, selector};
 
 /// Hands the samples of all windows that end where `steps` look to `sink`, series by series. A series
 /// without samples is left out.
@@ -31,13 +30,13 @@ pub(super) fn stream_source(
         }
         Source::Subquery(subquery) => {
             // What the subquery looks at is not what the query's steps look at: those look at its results.
-            let (inner, windows) = (inner_steps(subquery, steps), (subquery.look, subquery.range));
-            let by_step = evaluator.samples.counts_per_step();
-            let own = Tally::of_subquery(inner, steps, windows, by_step);
-            let outer = RefCell::new(Some(evaluator.samples.exchange(own)));
+            let (inner, windows) = (inner_steps(subquery, steps)?, (subquery.look, subquery.range));
+            let samples = &evaluator.samples;
+            let own = samples.tally_of_subquery(inner, steps, windows, evaluator.context)?;
+            let outer = RefCell::new(Some(samples.exchange(own)));
             let exchange = || {
                 let tally = outer.borrow_mut().take().unwrap_or_default();
-                *outer.borrow_mut() = Some(evaluator.samples.exchange(tally));
+                *outer.borrow_mut() = Some(samples.exchange(tally));
             };
             let result = stream_subquery(evaluator, subquery, steps, &mut |series, columns| {
                 exchange();
@@ -46,10 +45,9 @@ pub(super) fn stream_source(
                 result
             });
             exchange();
-            if let Some(own) = outer.into_inner() {
-                evaluator.samples.count_subquery(&own, inner, steps, windows);
-            }
-            result
+            result?;
+            let own = outer.into_inner().unwrap_or_default();
+            samples.count_subquery(&own, (inner, steps), windows, evaluator)
         }
     }
 }
@@ -64,9 +62,10 @@ pub(super) fn stream_subquery(
     steps: Steps,
     sink: &mut dyn FnMut(Series, &Columns) -> Result<(), QueryFailure>,
 ) -> Result<(), QueryFailure> {
-    let inner = inner_steps(subquery, steps);
+    let inner = inner_steps(subquery, steps)?;
     let mut columns = Columns::new();
     evaluator.stream(&subquery.input, inner, &mut |series, row| {
+        evaluator.check_after(inner.count)?;
         columns.clear();
         for (step, (t, &value)) in inner.iter().zip(&*row.values).enumerate() {
             match row.histograms.get(step) {
@@ -92,7 +91,10 @@ fn forget_reset(histogram: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
 
 /// The times at which a subquery evaluates: multiples of its interval, so that they do not depend on when
 /// the query is asked. The first is after the start of the first window.
-fn inner_steps(subquery: &Subquery<'_>, steps: Steps) -> Steps {
+///
+/// # Errors
+/// [`QueryFailure::TooManySamples`] for more than an evaluation may have, before anything is done for each of them.
+fn inner_steps(subquery: &Subquery<'_>, steps: Steps) -> Result<Steps, QueryFailure> {
     let interval = subquery.interval;
     let window_start = subquery.look.from(steps.start).saturating_sub(subquery.range);
     // Division rounds towards zero, so before 1970 this already is after the start.
@@ -100,7 +102,8 @@ fn inner_steps(subquery: &Subquery<'_>, steps: Steps) -> Steps {
     if first <= window_start {
         first = first.saturating_add(interval);
     }
-    Steps::new(first, subquery.look.from(steps.last()), interval)
+    let inner = Steps::new(first, subquery.look.from(steps.last()), interval);
+    if inner.count > STEPS_MAX { Err(QueryFailure::TooManySamples) } else { Ok(inner) }
 }
 
 #[cfg(test)]
@@ -113,7 +116,7 @@ mod tests {
         let input = VectorPlan::FromScalar(Box::new(ScalarPlan::Constant(1.0)));
         let look = Look { offset, at: None };
         let subquery = Subquery { input, range, interval, look, span: Span::default() };
-        let times: Vec<_> = inner_steps(&subquery, steps).iter().collect();
+        let times: Vec<_> = inner_steps(&subquery, steps).unwrap().iter().collect();
         assert_eq!(times, expected, "[{range}:{interval}] offset {offset} at {steps:?}");
     }
 

@@ -276,8 +276,9 @@ impl WindowMaker<'_> {
                 mixed_window::apply(worker, window, &series, columns, *frame, parameters, out)?;
             (series, sizes, histograms)
         };
-        // Windows that overlap were looked at as often.
-        worker.check_after(usize::try_from(sizes.total).unwrap_or(usize::MAX))?;
+        // Windows that overlap were looked at as often, and steps without samples, too.
+        let windows = usize::try_from(sizes.total).unwrap_or(usize::MAX);
+        worker.check_after(windows.saturating_add(frame.steps.count))?;
         let samples = RowRef { values: out, histograms: &histograms }.samples();
         let source = &window.source;
         let reached = match source.extension() {
@@ -285,7 +286,7 @@ impl WindowMaker<'_> {
             None => *frame,
         };
         let (stored, per_step) = (source.is_stored(), self.per_step);
-        let tally = Tally::of_windows(reached, columns, sizes.total, stored, per_step);
+        let tally = Tally::of_windows(reached, columns, sizes.total, stored, per_step)?;
         let largest = sizes.largest;
         let last = if self.peaks { samples_of_last(reached, columns) } else { 0 };
         Ok(Computed { series, histograms, samples, largest, last, tally, decoded: 0 })
@@ -334,9 +335,9 @@ impl Maker for WindowMaker<'_> {
     }
 
     fn bytes(&self, made: &Option<Computed>) -> usize {
-        let own = made.as_ref().map_or(0, |made| {
-            made.series.labels.packed_bytes() + made.histograms.bytes() + made.tally.bytes()
-        });
+        let own = made
+            .as_ref()
+            .map_or(0, |made| made.series.labels.packed_bytes() + made.histograms.bytes());
         size_of::<Computed>() + own
     }
 }
