@@ -71,7 +71,11 @@ pub(super) fn is_kind(header: &str, kind: &str) -> bool {
     header.split(';').next().is_some_and(|first| first.trim().eq_ignore_ascii_case(kind))
 }
 
-/// The parameter `wanted` of the value of a `Content-Type` or `Content-Disposition`, of which none may be malformed or repeated.
+/// What no word contains; in quotes a backslash before it is left out.
+const SPECIALS: &str = r#"()<>@,;:\"/[]?="#;
+
+/// The parameter `wanted` of the value of a `Content-Type` or `Content-Disposition`, of which none may be malformed, or repeated with
+/// another value. It may be in the notation of RFC 2231, which counts more than the plain one.
 pub(super) fn parameter(header: &str, wanted: &str) -> Option<String> {
     let mut found = BTreeMap::new();
     let mut rest = header.split_once(';').map_or("", |(_, rest)| rest).trim_start();
@@ -82,7 +86,8 @@ pub(super) fn parameter(header: &str, wanted: &str) -> Option<String> {
             Some(quoted) => unquote(quoted)?,
             None => token(after).map(|(value, after)| (String::from(value), after))?,
         };
-        if found.insert(name.to_ascii_lowercase(), value).is_some() {
+        let before = found.insert(name.to_ascii_lowercase(), value.clone());
+        if before.is_some_and(|before| before != value) {
             return None;
         }
         rest = after.trim_start();
@@ -90,7 +95,39 @@ pub(super) fn parameter(header: &str, wanted: &str) -> Option<String> {
             rest = rest.strip_prefix(';')?.trim_start();
         }
     }
-    found.remove(wanted)
+    extended(&found, wanted).or_else(|| found.remove(wanted))
+}
+
+/// The parameter `wanted` as RFC 2231 has it: `wanted*`, in a character set, or the pieces `wanted*0`, `wanted*1`, …, each of which may have
+/// a star at its end and is escaped then; the first of them names the character set.
+fn extended(found: &BTreeMap<String, String>, wanted: &str) -> Option<String> {
+    if let Some(value) = found.get(&format!("{wanted}*")) {
+        return in_charset(value);
+    }
+    let piece = |n: usize| {
+        let plain = found.get(&format!("{wanted}*{n}")).cloned();
+        plain.or_else(|| {
+            let escaped = found.get(&format!("{wanted}*{n}*"))?;
+            let value = if n == 0 { in_charset(escaped) } else { unescape(escaped) };
+            // Go goes on without a piece that is malformed.
+            Some(value.unwrap_or_default())
+        })
+    };
+    let mut pieces = (0..).map_while(piece).peekable();
+    pieces.peek()?;
+    Some(pieces.collect())
+}
+
+/// An escaped value after its character set and language; the language means nothing here.
+fn in_charset(value: &str) -> Option<String> {
+    let (charset, rest) = value.split_once('\'')?;
+    let (_, value) = rest.split_once('\'')?;
+    let is_known = ["us-ascii", "utf-8"].iter().any(|known| known.eq_ignore_ascii_case(charset));
+    if is_known { unescape(value) } else { None }
+}
+
+fn unescape(value: &str) -> Option<String> {
+    decode(value.as_bytes(), false).ok().map(|bytes| lossy(&bytes))
 }
 
 /// Whether `text` is a word or nothing.
@@ -100,7 +137,7 @@ fn is_token(text: &str) -> bool {
 
 /// A word, and what stands behind it.
 fn token(text: &str) -> Option<(&str, &str)> {
-    let is_special = |c: char| !c.is_ascii_graphic() || r#"()<>@,;:\"/[]?="#.contains(c);
+    let is_special = |c: char| !c.is_ascii_graphic() || SPECIALS.contains(c);
     let end = text.find(is_special).unwrap_or(text.len());
     (end > 0).then(|| text.split_at(end))
 }
@@ -112,7 +149,8 @@ fn unquote(text: &str) -> Option<(String, &str)> {
     while let Some((at, c)) = chars.next() {
         match c {
             '"' => return Some((value, &text[at + 1..])),
-            '\\' if text[at + 1..].starts_with(['"', '\\']) => {
+            // Before others it is one of a path that nobody escaped.
+            '\\' if text[at + 1..].starts_with(|c| SPECIALS.contains(c)) => {
                 value.extend(chars.next().map(|c| c.1));
             }
             c => value.push(c),
@@ -255,10 +293,62 @@ mod tests {
             ("multipart/form-data; boundary=\"x", None),
             ("multipart/form-data; boundary=x; a", None),
             ("multipart/form-data; boundary=x; Boundary=y", None),
+            ("multipart/form-data; boundary=x; boundary=x", Some("x")),
+            ("multipart/form-data; boundary=x; a=1; A=1", Some("x")),
+            ("multipart/form-data; boundary=x; a=1; a=2", None),
+            ("multipart/form-data; boundary=x; a*=1; a*=2", None),
             ("multipart/form-data; boundary=x;", Some("x")),
+            ("multipart/form-data; boundary=x; ;", None),
             ("multipart/form-data", None),
         ] {
             assert_eq!(parameter(header, "boundary").as_deref(), expected, "{header}");
+        }
+    }
+
+    /// The expectations are those of Go's `mime.ParseMediaType`, seen through forms that a Prometheus 3.5.3 was sent.
+    #[test]
+    fn quoted_and_extended_parameters() {
+        for (header, expected) in [
+            (r#"f; name="a\/b""#, Some("a/b")),
+            (r#"f; name="\"\(\)\<\>\@\,\;\:\\\[\]\?\=""#, Some(r#""()<>@,;:\[]?="#)),
+            (r#"f; name="C:\dir\1""#, Some(r"C:\dir\1")),
+            ("f; name*=UTF-8'en'qu%65ry", Some("query")),
+            ("f; name*=us-ascii''query", Some("query")),
+            ("f; name=other; name*=UTF-8''query", Some("query")),
+            ("f; name*=utf-8''", Some("")),
+            ("f; name=a; name*=utf-8''", Some("")),
+            ("f; name*=query", None),
+            ("f; name*=utf-8'query", None),
+            ("f; name*=latin1''query", None),
+            ("f; name=a; name*=latin1''query", Some("a")),
+            ("f; name=a; name*=utf-8''%zz", Some("a")),
+            ("f; name*1=ry; NAME*0=que", Some("query")),
+            ("f; name*0=que; name*2=ry", Some("que")),
+            ("f; name*0=%71uery", Some("%71uery")),
+            ("f; name*0*=utf-8''qu%65; name*1*=%72y", Some("query")),
+            ("f; name*0*=utf-8''que; name*1*=r%zz; name*2=ry", Some("query")),
+            ("f; name*0*=latin1''xx; name*1=query", Some("query")),
+            ("f; name*0*=utf-8''query; name*0=x", Some("x")),
+            (r#"f; name*0=""; name*1=query"#, Some("query")),
+            ("f; name*00=query", None),
+            ("f; name=a; name*x=b", Some("a")),
+            ("f; name=a; *=utf-8''b", Some("a")),
+        ] {
+            assert_eq!(parameter(header, "name").as_deref(), expected, "{header}");
+        }
+        for (filename, is_field) in [
+            ("filename*=UTF-8''x", false),
+            ("filename*0=x", false),
+            ("filename=a; filename*=latin1''x", false),
+            ("filename*=latin1''x", true),
+            ("filename*=UTF-8''", true),
+            ("filename=a; filename*=utf-8''", true),
+        ] {
+            let body = format!(
+                "--b\r\nContent-Disposition: form-data; name=q; {filename}\r\n\r\n1\r\n--b--"
+            );
+            let expected = if is_field { owned(&[("q", "1")]) } else { Pairs::new() };
+            assert_eq!(parts(body.as_bytes(), "b"), Some(expected), "{filename}");
         }
     }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::civil;
-use jiff::tz::TimeZone;
 use model::{Timestamp, parse_duration};
 use promql::quote::quoted;
 
@@ -77,7 +76,9 @@ fn rfc3339(text: &str) -> Option<Timestamp> {
         small(second)?,
         0,
     );
-    let local = local.ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second();
+    // Not by way of jiff's timestamps: they end a day before the last time that can be written.
+    let epoch = civil::date(1970, 1, 1).at(0, 0, 0, 0);
+    let local = local.ok()?.duration_since(epoch).as_secs();
     Some((local - offset(rest)?) * 1000 + ms)
 }
 
@@ -149,6 +150,12 @@ mod tests {
             ("2020-09-14T13:43:20+24:60", Ok(1_600_001_000_000)),
             ("0000-01-01T00:00:00Z", Ok(-62_167_219_200_000)),
             ("2020-02-29T00:00:00Z", Ok(1_582_934_400_000)),
+            // The first and the last that Go reads.
+            ("0000-01-01T00:00:00+24:60", Ok(-62_167_309_200_000)),
+            ("9999-12-30T22:00:01Z", Ok(253_402_207_201_000)),
+            ("9999-12-31T00:00:00+02:00", Ok(253_402_207_200_000)),
+            ("9999-12-31T23:59:59Z", Ok(253_402_300_799_000)),
+            ("9999-12-31T23:59:59.9999-24:60", Ok(253_402_390_799_999)),
         ] {
             assert_eq!(parse_time(text), expected, "{text}");
         }
@@ -167,6 +174,8 @@ mod tests {
             "2020-09-13T12:43:60Z",
             "2020-09-13T24:00:00Z",
             "2021-02-29T00:00:00Z",
+            "9999-02-29T00:00:00Z",
+            "10000-01-01T00:00:00Z",
             "2020-09-13T12:43:20",
             "2020-09-13T12:43:20.Z",
             "2020-09-13T12:43:20+0200",

@@ -225,13 +225,20 @@ impl Block {
             };
             held.clear();
             held.extend_from_slice(read.bytes);
-            let read = cursor.read(second.reference)?;
-            let of_second = Encoding::from_number(read.encoding);
-            let two = [
-                (encoding, &held[..]),
-                (of_second.map_err(|error| corrupt(second, &error))?, read.bytes),
-            ];
-            chunkenc::decode_two(two, range, into)
+            let read = cursor.read(second.reference).and_then(|read| {
+                let encoding = Encoding::from_number(read.encoding);
+                Ok((encoding.map_err(|error| corrupt(second, &error))?, read.bytes))
+            });
+            let of_second = match read {
+                Ok(of_second) => of_second,
+                // Damage of the first comes before it.
+                Err(error) => {
+                    let decoded = chunkenc::decode(encoding, &held, range, into);
+                    decoded.map_err(|error| corrupt(chunk, &error))?;
+                    return Err(error);
+                }
+            };
+            chunkenc::decode_two([(encoding, &held[..]), of_second], range, into)
                 .map_err(|(which, error)| corrupt([chunk, second][which], &error))?;
         }
         selection.positions.lock().push(cursor.into_position());

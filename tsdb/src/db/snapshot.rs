@@ -169,7 +169,7 @@ impl Db {
         let chunks_at = writer.file.position();
         let sync = {
             let mut head = self.head.write();
-            let sync = head.chunks.plan_sync();
+            let sync = head.chunks.plan_sync()?;
             head.chunks.encode(&mut piece);
             sync
         };

@@ -77,6 +77,8 @@ struct FileState {
     tail: Vec<u8>,
     /// Bytes known to be durable.
     synced: u64,
+    /// Whether its name is.
+    is_named: bool,
     max_time: Timestamp,
 }
 
@@ -106,36 +108,43 @@ pub(crate) struct ChunkStore {
     ranges: BTreeMap<Timestamp, RangeStatistics>,
     /// Of the newest file, the latest range end of its chunks.
     newest_end: Timestamp,
-    /// Names that are not durable yet.
-    dir_unsynced: bool,
     failures: u64,
 }
 
 /// What must be durable before something refers to the chunks.
 #[derive(Debug, Default)]
 pub(crate) struct ChunkSync {
-    files: Vec<Arc<ChunkFile>>,
+    files: Vec<FileSync>,
+    /// If not all of their names are durable.
     dir: Option<(Arc<dyn Disk>, PathBuf)>,
+}
+
+#[derive(Debug)]
+struct FileSync {
+    file: Arc<ChunkFile>,
+    handle: Arc<dyn DiskFile>,
+    /// Bytes that must be durable; more may follow meanwhile.
+    written: u64,
 }
 
 impl ChunkSync {
     /// Syncs; takes as long as the disk does.
+    ///
+    /// # Errors
+    /// What the system says. What was not synced is planned again.
     pub(crate) fn run(self) -> io::Result<()> {
-        for file in &self.files {
-            let (handle, written) = {
-                let state = file.state.read();
-                if !state.tail.is_empty() {
-                    return Err(io::Error::other("head chunks are still in memory"));
-                }
-                (state.file.clone(), state.written)
-            };
-            if let Some(handle) = handle {
-                handle.sync()?;
-                let mut state = file.state.write();
-                state.synced = state.synced.max(written);
+        for FileSync { file, handle, written } in &self.files {
+            handle.sync()?;
+            let mut state = file.state.write();
+            state.synced = state.synced.max(*written);
+        }
+        if let Some((disk, dir)) = self.dir {
+            disk.sync_dir(&dir)?;
+            for FileSync { file, .. } in &self.files {
+                file.state.write().is_named = true;
             }
         }
-        self.dir.map_or(Ok(()), |(disk, dir)| disk.sync_dir(&dir))
+        Ok(())
     }
 }
 
@@ -281,7 +290,6 @@ impl ChunkStore {
             file_bytes_max: FILE_BYTES_MAX,
             ranges: BTreeMap::new(),
             newest_end: Timestamp::MIN,
-            dir_unsynced: false,
             failures: 0,
         }
     }
@@ -334,7 +342,6 @@ impl ChunkStore {
         let file = Arc::new(ChunkFile { number, path, state: RwLock::new(state) });
         Arc::make_mut(&mut self.table).files.push(file);
         self.newest_end = end;
-        self.dir_unsynced = true;
     }
 
     fn flush_file(&mut self, at: usize) {
@@ -369,16 +376,27 @@ impl ChunkStore {
     }
 
     /// What must be durable before a snapshot may refer to the chunks pushed so far.
-    pub(crate) fn plan_sync(&mut self) -> ChunkSync {
+    ///
+    /// # Errors
+    /// When the disk does not take all of them.
+    pub(crate) fn plan_sync(&mut self) -> io::Result<ChunkSync> {
         self.flush();
-        let unsynced = |file: &&Arc<ChunkFile>| {
+        let mut plan = ChunkSync::default();
+        for file in &self.table.files {
             let state = file.state.read();
-            state.synced < state.written || !state.tail.is_empty()
-        };
-        let files = self.table.files.iter().filter(unsynced).map(Arc::clone).collect();
-        let dir = self.place.clone().filter(|_| self.dir_unsynced);
-        self.dir_unsynced = false;
-        ChunkSync { files, dir }
+            let handle = state.file.as_ref().filter(|_| state.tail.is_empty());
+            let handle = handle
+                .ok_or_else(|| io::Error::other("head chunks are still in memory"))
+                .map(Arc::clone)?;
+            if state.synced < state.written || !state.is_named {
+                let (file, written) = (Arc::clone(file), state.written);
+                plan.files.push(FileSync { file, handle, written });
+            }
+            if !state.is_named {
+                plan.dir.clone_from(&self.place);
+            }
+        }
+        Ok(plan)
     }
 
     /// Appends what a snapshot says of the files and block ranges.
@@ -452,6 +470,7 @@ impl ChunkStore {
             written: bytes,
             tail: Vec::new(),
             synced: bytes,
+            is_named: true,
             max_time,
         };
         let file = Arc::new(ChunkFile { number, path, state: RwLock::new(state) });
@@ -591,7 +610,7 @@ mod tests {
     use crate::disk::{Fault, MemDisk};
 
     fn store(disk: &MemDisk) -> ChunkStore {
-        disk.create_dir_all(Path::new("/c")).unwrap();
+        crate::disk::create_dir_durably(disk, Path::new("/c")).unwrap();
         ChunkStore::new(Some((Arc::new(disk.clone()), "/c".into())), 1)
     }
 
@@ -667,7 +686,7 @@ mod tests {
         let disk = MemDisk::new();
         let mut before = store(&disk);
         let gone = push(&mut before, 1000, 0, 100);
-        before.plan_sync().run().unwrap();
+        before.plan_sync().unwrap().run().unwrap();
         let mut snapshot = vec![];
         before.encode(&mut snapshot);
         before.drop_before(1000, None);
@@ -707,9 +726,9 @@ mod tests {
         for (t, &reference) in (1..).zip(&references) {
             check(&store, reference, t, 9_000);
         }
-        assert!(store.plan_sync().run().is_err());
+        assert!(store.plan_sync().is_err());
         disk.heal();
-        store.plan_sync().run().unwrap();
+        store.plan_sync().unwrap().run().unwrap();
         assert_eq!(store.table().bytes() / TAIL_BYTES, 2);
         check(&store, first, 0, 80_000);
         let mut read = vec![];
@@ -718,6 +737,56 @@ mod tests {
         assert_eq!(damage.unwrap(), None);
         assert_eq!(read.len(), 100);
         assert_eq!(read[5], (references[4] & 0xffff_ffff, 5));
+    }
+
+    /// What a snapshot says of the store as it is now.
+    fn encoded(store: &ChunkStore) -> Vec<u8> {
+        let mut snapshot = vec![];
+        store.encode(&mut snapshot);
+        snapshot
+    }
+
+    /// A store after a power cut, with what a snapshot says of it.
+    fn after_a_power_cut(disk: &MemDisk, snapshot: &[u8]) -> ChunkStore {
+        disk.crash();
+        let mut after = store(disk);
+        after.adopt(&mut Bytes::new(snapshot), 1000, 0).unwrap();
+        after
+    }
+
+    #[test]
+    fn chunks_pushed_after_a_sync_was_planned_do_not_stop_it() {
+        let disk = MemDisk::new();
+        let mut before = store(&disk);
+        let references = [push(&mut before, 1000, 10, 50), push(&mut before, 2000, 1010, 60)];
+        let plan = before.plan_sync().unwrap();
+        let snapshot = encoded(&before);
+        push(&mut before, 2000, 1012, 70);
+        plan.run().unwrap();
+        let after = after_a_power_cut(&disk, &snapshot);
+        check(&after, references[0], 10, 50);
+        check(&after, references[1], 1010, 60);
+    }
+
+    #[test]
+    fn what_a_failed_sync_left_is_synced_by_the_next() {
+        // Two files and their folder.
+        for failing in 0..3 {
+            let disk = MemDisk::new();
+            let mut before = store(&disk);
+            let references = [push(&mut before, 1000, 10, 50), push(&mut before, 2000, 1010, 60)];
+            let plan = before.plan_sync().unwrap();
+            disk.fail_at(disk.operations() + failing, Fault::Error(5));
+            plan.run().unwrap_err();
+            disk.heal();
+            before.plan_sync().unwrap().run().unwrap();
+            let operations = disk.operations();
+            before.plan_sync().unwrap().run().unwrap();
+            assert_eq!(disk.operations(), operations, "all is durable");
+            let after = after_a_power_cut(&disk, &encoded(&before));
+            check(&after, references[0], 10, 50);
+            check(&after, references[1], 1010, 60);
+        }
     }
 
     #[test]

@@ -5,17 +5,19 @@
 //! are asked for.
 
 use std::array;
-use std::collections::HashMap;
 
 use chunkenc::XorMark;
 use model::Timestamp;
 use parking_lot::Mutex;
 
-/// Series are spread over as many maps, so that threads seldom wait for each other.
+/// Series are spread over as many tables, so that threads seldom wait for each other.
 const SHARDS: usize = 16;
 
-/// Marks in a map, of about 64 bytes each; when there are more, all are forgotten.
-const SHARD_MARKS_MAX: usize = 1 << 12;
+/// Buckets of a table at most, of 448 bytes each: 7 MiB in all tables, for 131,072 places.
+const SHARD_BUCKETS_MAX: usize = 1 << 10;
+
+/// Places in a bucket.
+const WAYS: usize = 8;
 
 /// Fewer samples are decoded sooner than a mark is found.
 pub(super) const SAMPLES_WORTH_A_MARK: u16 = 32;
@@ -38,8 +40,27 @@ pub(super) struct OpenMark {
 /// One place each for some series.
 #[derive(Debug)]
 pub(super) struct Marks {
-    shards: [Mutex<HashMap<u64, OpenMark, foldhash::fast::RandomState>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
 }
+
+/// A table in which each series has a bucket. When that is full the table grows, and when it may not, another series gives up its place: so of more
+/// series than it holds, which are asked for in turns, most are still found. To give up what was not asked for longest would leave none.
+#[derive(Debug, Default)]
+struct Shard {
+    /// None, or a power of two.
+    buckets: Vec<Bucket>,
+    taken: usize,
+}
+
+/// Places, taken from the first on. The refs are together what a processor fetches at once.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Bucket {
+    series: [u64; WAYS],
+    marks: [Option<OpenMark>; WAYS],
+}
+
+const EMPTY: Bucket = Bucket { series: [0; WAYS], marks: [None; WAYS] };
 
 impl Default for Marks {
     fn default() -> Self {
@@ -50,7 +71,8 @@ impl Default for Marks {
 impl Marks {
     /// The place in the chunk of `series` that begins at `chunk`, if it is before all samples from `from` on.
     pub(super) fn get(&self, series: u64, chunk: Timestamp, from: Timestamp) -> Option<XorMark> {
-        let known = self.shard(series).lock().get(&series).copied()?;
+        let hash = spread(series);
+        let known = self.shard(hash).lock().get(series, hash)?;
         (known.chunk == chunk && known.mark.t() < from).then_some(known.mark)
     }
 
@@ -60,29 +82,86 @@ impl Marks {
         if samples < SAMPLES_WORTH_A_MARK {
             return;
         }
-        let mut shard = self.shard(series).lock();
-        if let Some(known) = shard.get_mut(&series) {
+        let hash = spread(series);
+        let mut shard = self.shard(hash).lock();
+        if let Some(known) = shard.get(series, hash) {
             let before = known.mark.samples();
             let is_better = known.chunk != new.chunk
                 || samples >= before.saturating_add(SAMPLES_LATER)
                 || (samples < before && before - samples <= SAMPLES_EARLIER);
-            if is_better {
-                *known = new;
+            if !is_better {
+                return;
             }
-            return;
         }
-        if shard.len() >= SHARD_MARKS_MAX {
-            shard.clear();
-        }
-        shard.insert(series, new);
+        shard.put(series, hash, new);
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the lower bits alone matter")]
-    const fn shard(
-        &self,
-        series: u64,
-    ) -> &Mutex<HashMap<u64, OpenMark, foldhash::fast::RandomState>> {
-        &self.shards[series as usize % SHARDS]
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        let buckets: usize = self.shards.iter().map(|shard| shard.lock().buckets.capacity()).sum();
+        buckets * size_of::<Bucket>()
+    }
+
+    const fn shard(&self, hash: u64) -> &Mutex<Shard> {
+        &self.shards[scaled(hash, SHARDS)]
+    }
+}
+
+/// A number whose upper half is spread evenly, whatever the refs of a selection have in common.
+const fn spread(series: u64) -> u64 {
+    let product = series.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (product ^ product >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+}
+
+/// The upper half of `hash`, as a part of 2³², of `count`.
+#[expect(clippy::cast_possible_truncation, reason = "less than count")]
+const fn scaled(hash: u64, count: usize) -> usize {
+    ((hash >> 32) * count as u64 >> 32) as usize
+}
+
+impl Shard {
+    const fn bucket(&self, hash: u64) -> usize {
+        // The bits that chose the table are the same for all that is in it.
+        scaled(hash.wrapping_mul(SHARDS as u64), self.buckets.len())
+    }
+
+    fn get(&self, series: u64, hash: u64) -> Option<OpenMark> {
+        let Bucket { series: refs, marks } = self.buckets.get(self.bucket(hash))?;
+        refs.iter().zip(marks).find_map(|(at, mark)| mark.filter(|_| *at == series))
+    }
+
+    fn put(&mut self, series: u64, hash: u64, mark: OpenMark) {
+        loop {
+            let at = self.bucket(hash);
+            let buckets = self.buckets.len();
+            if let Some(bucket) = self.buckets.get_mut(at) {
+                let mut places = bucket.series.iter().zip(&bucket.marks);
+                let way = places.position(|(at, mark)| *at == series || mark.is_none());
+                let may_grow = buckets < SHARD_BUCKETS_MAX && self.taken * 2 >= buckets * WAYS;
+                // Not in turns, which would give up all of those that are asked for in turns.
+                let other = (!may_grow).then_some(scaled(hash << 24, WAYS));
+                if let Some(way) = way.or(other) {
+                    self.taken += usize::from(bucket.marks[way].is_none());
+                    bucket.series[way] = series;
+                    bucket.marks[way] = Some(mark);
+                    return;
+                }
+            }
+            self.grow();
+        }
+    }
+
+    fn grow(&mut self) {
+        let buckets = vec![EMPTY; (self.buckets.len() * 2).max(1)];
+        let before = std::mem::replace(&mut self.buckets, buckets);
+        self.taken = 0;
+        for Bucket { series, marks } in before {
+            for (series, mark) in series.into_iter().zip(marks) {
+                if let Some(mark) = mark {
+                    self.put(series, spread(series), mark);
+                }
+            }
+        }
     }
 }
 
@@ -134,15 +213,40 @@ mod tests {
         assert_eq!(marks.get(1, 5, 1000), Some(long.mark), "much later");
     }
 
-    #[test]
-    fn marks_are_bounded() {
+    /// How many of `count` series, whose refs are `step` apart, are found when they are asked for in turns, and bytes.
+    fn found_in_turns(count: u64, step: u64) -> (u64, usize) {
         let (marks, mark) = (Marks::default(), mark(200));
-        let series = (SHARDS * SHARD_MARKS_MAX * 3) as u64;
-        for series in 0..series {
-            marks.note(series, mark);
-            assert_eq!(marks.get(series, 0, 200), Some(mark.mark));
+        let mut found = 0;
+        for _ in 0..3 {
+            found = 0;
+            for series in (0..count).map(|i| i * step) {
+                found += u64::from(marks.get(series, 0, 200).is_some());
+                marks.note(series, mark);
+                assert_eq!(marks.get(series, 0, 200), Some(mark.mark));
+            }
         }
-        let held: usize = marks.shards.iter().map(|shard| shard.lock().len()).sum();
-        assert!(held <= SHARDS * SHARD_MARKS_MAX, "{held}");
+        (found, marks.bytes())
+    }
+
+    #[test]
+    fn marks_are_bounded_and_most_of_somewhat_more_are_found() {
+        let places = SHARDS * SHARD_BUCKETS_MAX * WAYS;
+        let (half, more) = ((places / 2) as u64, (places + places / 4) as u64);
+        for step in [1, 65_536] {
+            let (found, bytes) = found_in_turns(half, step);
+            assert!(found >= half * 19 / 20, "{step}: {found} of {half}");
+            assert!(bytes <= 56 * places, "{step}: {bytes} bytes of {half}");
+            let (found, bytes) = found_in_turns(more, step);
+            assert!(found >= more / 2, "{step}: {found} of {more}");
+            assert!(bytes <= 56 * places, "{step}: {bytes} bytes of {more}");
+        }
+    }
+
+    #[test]
+    fn few_marks_take_few_bytes() {
+        let (found, bytes) = found_in_turns(100, 1);
+        assert_eq!(found, 100);
+        assert!(bytes <= 100 * 56 * 4, "{bytes}");
+        assert_eq!(Marks::default().bytes(), 0);
     }
 }

@@ -267,6 +267,7 @@ impl Head {
             + self.lists.bytes()
             + self.chunks.table().bytes()
             + self.late.bytes()
+            + self.marks.bytes()
             + histograms
             + self.undo.capacity() * size_of::<Undo>()
     }

@@ -56,6 +56,42 @@ fn a_flipped_bit_anywhere_is_named_or_harmless() {
     assert!(found > 1000, "{found} flips were found");
 }
 
+/// Chunks that are decoded together are read before, but damage is that of the first.
+#[test]
+fn of_two_damaged_chunks_the_first_is_named() {
+    let disk = new_disk();
+    let block = write(&disk, 1, (0, 1000), &model(0..1, (0..26).map(|t| t * 20)), 13);
+    let path = block.dir.join("chunks/000001");
+    let mut bytes = disk.read(&path).unwrap();
+    // uvarint(len) encoding chunk CRC-32C, after the header of the file.
+    let len = usize::from(bytes[8]);
+    assert!(len < 128, "the length is one byte");
+    let (content, end) = (9..10 + len, 10 + len + 4);
+    // More samples than there are.
+    bytes[10..12].copy_from_slice(&[0xff, 0xff]);
+    let checksum = crc32c::crc32c(&bytes[content.clone()]).to_be_bytes();
+    bytes[content.end..end].copy_from_slice(&checksum);
+    disk.overwrite(&path, &bytes).unwrap();
+    let alone = content_error(&block);
+    assert!(matches!(alone, QueryError::Corrupt { offset: 8, .. }), "{alone}");
+    // The encoding of the second is none, or its checksum is wrong.
+    for has_checksum in [true, false] {
+        let second = usize::from(bytes[end]);
+        let (content, mut bytes) = (end + 1..end + 2 + second, bytes.clone());
+        bytes[content.start] = 0x7f;
+        if has_checksum {
+            let checksum = crc32c::crc32c(&bytes[content.clone()]).to_be_bytes();
+            bytes[content.end..content.end + 4].copy_from_slice(&checksum);
+        }
+        disk.overwrite(&path, &bytes).unwrap();
+        assert_eq!(content_error(&block).to_string(), alone.to_string());
+    }
+}
+
+fn content_error(block: &Block) -> QueryError {
+    content(block).expect_err("it is damaged")
+}
+
 #[test]
 fn every_truncation_is_named_or_harmless() {
     let disk = new_disk();

@@ -102,7 +102,7 @@ impl Db {
     pub(super) fn drop_stale(&self, upkeep: &mut Upkeep) -> Result<usize, MaintainError> {
         let is_read =
             |cut: &StaleCut| self.views.oldest().is_some_and(|view| view <= cut.last_view);
-        let Some(cut) = upkeep.stale.take_if(|cut| !is_read(cut)) else { return Ok(0) };
+        let Some(cut) = upkeep.stale.as_ref().filter(|cut| !is_read(cut)) else { return Ok(0) };
         let mut writer = self.writer.lock();
         let mut head = self.head.write();
         // One that goes on, or got late samples meanwhile, stays.
@@ -110,14 +110,20 @@ impl Db {
             let last = head.slot(*series).and_then(|slot| head.last(slot));
             last.is_some_and(|last| last.t == *t) && !head.late.contains(*series)
         };
-        let dropped: HashSet<u64> =
-            cut.series.into_iter().filter(still_ended).map(|(series, _)| series).collect();
+        let dropped: HashSet<u64> = cut
+            .series
+            .iter()
+            .filter(|ended| still_ended(ended))
+            .map(|(series, _)| *series)
+            .collect();
         let mut record = Vec::new();
         for &series in &dropped {
             let (min, max) = (Timestamp::MIN, Timestamp::MAX);
             record::put_deleted(&mut record, Deleted { series, min, max });
         }
         writer.wal.append(&[&record])?;
+        // Not sooner: what the log does not take is dropped in a later round, not cut again.
+        upkeep.stale = None;
         let plan = head.plan_truncation_without(Timestamp::MIN, &dropped);
         let gone = head.truncate(plan);
         self.update_gauges(&head);

@@ -209,11 +209,10 @@ fn blocks_are_deleted_by_age_and_by_size() {
     assert_eq!(content(&db), expected(2, times(MINUTE, 13 * HOUR).filter(|t| *t >= 10 * HOUR)));
 }
 
-#[test]
-fn series_that_have_ended_leave_early() {
-    let disk = MemDisk::new();
-    let options = || Options { stale_series_compaction_threshold: 0.5, ..small_segments() };
-    let db = open_with(&disk, options());
+/// A store with 1,500 series, of which 1,200 have ended.
+fn with_ended_series(disk: &MemDisk) -> Db {
+    let options = Options { stale_series_compaction_threshold: 0.5, ..small_segments() };
+    let db = open_with(disk, options);
     let mut batch = Batch::new();
     for i in 0..1500 {
         batch.push_new(labels(i), 1, value(i, 1));
@@ -225,6 +224,13 @@ fn series_that_have_ended_leave_early() {
         batch.push_new(labels(i), 3, model::stale_marker());
     }
     db.append(&batch).unwrap();
+    db
+}
+
+#[test]
+fn series_that_have_ended_leave_early() {
+    let disk = MemDisk::new();
+    let db = with_ended_series(&disk);
     let all = content(&db);
     let done = db.maintain().unwrap();
     assert_eq!((done.series_dropped, db.statistics(0).head.series), (1200, 300));
@@ -236,10 +242,29 @@ fn series_that_have_ended_leave_early() {
     assert_eq!(content(&db), all);
     for restart in 0..2 {
         disk.kill();
-        let db = open_with(&disk, options());
+        let db = open(&disk);
         assert_eq!(content(&db), all, "restart {restart}");
         assert_eq!(db.statistics(0).head.series, 301, "restart {restart}");
     }
+}
+
+#[test]
+fn series_that_have_ended_are_cut_once_though_the_log_fails() {
+    let disk = MemDisk::new();
+    let db = with_ended_series(&disk);
+    let all = content(&db);
+    // They stay while a query reads them.
+    let querier = db.querier(TimeRange::ALL).unwrap();
+    let done = db.maintain().unwrap();
+    assert_eq!((done.blocks_cut, done.series_dropped), (1, 0));
+    drop(querier);
+    disk.fail_from(disk.operations(), Fault::Error(ENOSPC));
+    db.maintain().unwrap_err();
+    assert_eq!(content(&db), all);
+    disk.heal();
+    let done = db.maintain().unwrap();
+    assert_eq!((done.blocks_cut, done.series_dropped), (0, 1200));
+    assert_eq!((spans(&db).len(), content(&db)), (1, all));
 }
 
 #[test]
