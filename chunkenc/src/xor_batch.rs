@@ -454,6 +454,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::bits::BitVec;
     use crate::xor::{XorChunk, XorDecoder, decode_range};
 
     /// Times, bits of values and error of a decoder.
@@ -531,6 +532,66 @@ pub(crate) mod tests {
         chunk.as_bytes().to_vec()
     }
 
+    /// Fields, each of so many bits.
+    type Fields = Vec<(u32, u64)>;
+
+    /// What may stand for the time of a sample but the first two: a delta of delta of any width.
+    fn time_fields() -> impl Strategy<Value = Fields> {
+        let of = |prefix: (u32, u64), width: u32| {
+            any::<u64>().prop_map(move |dod| vec![prefix, (width, dod)])
+        };
+        prop_oneof![
+            20 => Just(vec![(1, 0)]),
+            20 => of((2, 0b10), 14),
+            1 => of((3, 0b110), 17),
+            1 => of((4, 0b1110), 20),
+            1 => of((4, 0b1111), 64),
+        ]
+    }
+
+    /// What may stand for a value but the first: in the window before, though there may be none, or in a window that may be impossible.
+    fn value_fields() -> impl Strategy<Value = Fields> {
+        let new = |window: (u64, u64), bits: u64| {
+            let (leading, significant) = window;
+            let width = u32::try_from(significant).unwrap();
+            vec![(2, 0b11), (5, leading), (6, significant & 63), (width, bits)]
+        };
+        let possible = (0_u64..32).prop_flat_map(|leading| (Just(leading), 1..=64 - leading));
+        prop_oneof![
+            10 => Just(vec![(1, 0)]),
+            10 => (1_u32..=64, any::<u64>()).prop_map(|(width, bits)| vec![(2, 0b10), (width, bits)]),
+            20 => (possible, any::<u64>()).prop_map(move |(window, bits)| new(window, bits)),
+            1 => ((0_u64..32, 1_u64..=64), any::<u64>())
+                .prop_map(move |(window, bits)| new(window, bits)),
+        ]
+    }
+
+    /// Chunks of fields that no encoder need have put together.
+    fn fields() -> impl Strategy<Value = Vec<u8>> {
+        let first = prop_oneof![
+            2 => Just(1_700_000_000_000_i64),
+            1 => any::<i64>(),
+            1 => i64::MAX - 1_000_000..i64::MAX,
+        ];
+        let delta = prop_oneof![4 => 0_u64..20_000, 1 => any::<u64>()];
+        let rows = prop::collection::vec((time_fields(), value_fields()), 0..60);
+        let more = prop_oneof![4 => Just(2_usize), 1 => 0_usize..5];
+        (first, any::<u64>(), delta, value_fields(), rows, more).prop_map(
+            |(first, value, delta, second, rows, more)| {
+                let announced = u16::try_from(rows.len() + more).unwrap();
+                let mut bits = BitVec::new(announced.to_be_bytes().to_vec());
+                bits.put_varint(first);
+                bits.put(64, value);
+                bits.put_uvarint(delta);
+                let rows = rows.into_iter().flat_map(|(time, value)| [time, value]);
+                for (width, field) in second.into_iter().chain(rows.flatten()) {
+                    bits.put(width, field);
+                }
+                bits.as_bytes().to_vec()
+            },
+        )
+    }
+
     proptest! {
         #[test]
         fn a_resumed_chunk_grows_as_if_it_had_never_stopped(
@@ -593,8 +654,32 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn any_bytes_as_by_reference(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_as_by_reference(
+            payload in prop::collection::vec(any::<u8>(), 0..300),
+            announced in any::<prop::sample::Index>(),
+        ) {
+            // A lane takes no chunk that announces more samples than it has bytes.
+            let announced = u16::try_from(announced.index(payload.len() + 1)).unwrap();
+            let bytes = [&announced.to_be_bytes(), &payload[..]].concat();
             prop_assert_eq!(in_one_go(&bytes, TimeRange::ALL), by_reference(&bytes, TimeRange::ALL));
+        }
+
+        #[test]
+        fn any_fields_as_by_reference(first in fields(), second in fields(), at in any::<i64>()) {
+            let times = by_reference(&first, TimeRange::ALL).0;
+            // Bounds at samples, if there are any.
+            let len = times.len().max(1);
+            let [min, max] = [at, at >> 32].map(|at| {
+                let place = usize::try_from(at.rem_euclid(1 << 16)).unwrap() % len;
+                times.get(place).copied().unwrap_or(at)
+            });
+            let within = TimeRange::new(min.min(max), min.max(max));
+            for range in [TimeRange::ALL, within] {
+                for chunk in [&first, &second] {
+                    prop_assert_eq!(in_one_go(chunk, range), by_reference(chunk, range));
+                }
+                check_two([&first, &second], range);
+            }
         }
     }
 

@@ -110,13 +110,12 @@ impl Marks {
 /// A number whose upper half is spread evenly, whatever the refs of a selection have in common.
 const fn spread(series: u64) -> u64 {
     let product = series.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (product ^ product >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+    (product ^ (product >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
 }
 
 /// The upper half of `hash`, as a part of 2³², of `count`.
-#[expect(clippy::cast_possible_truncation, reason = "less than count")]
 const fn scaled(hash: u64, count: usize) -> usize {
-    ((hash >> 32) * count as u64 >> 32) as usize
+    (((hash >> 32) * count as u64) >> 32) as usize
 }
 
 impl Shard {
