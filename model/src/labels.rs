@@ -490,6 +490,26 @@ mod tests {
     }
 
     #[test]
+    fn what_two_sets_have_in_common_is_packed_once() {
+        let mut packer = LabelsPacker::default();
+        assert_eq!(packer.take(), Labels::empty());
+        packer.push("a", "1");
+        let first = packer.len();
+        packer.push("b", "2");
+        let second = packer.len();
+        packer.push("d", "4");
+        let end = packer.len();
+        assert_eq!(packer.take(), labels(&[("a", "1"), ("b", "2"), ("d", "4")]));
+        assert!(packer.is_empty());
+        packer.push_again(first..second);
+        packer.push("c", "3");
+        packer.push_again(second..end);
+        assert_eq!(packer.take(), labels(&[("b", "2"), ("c", "3"), ("d", "4")]));
+        packer.push_again(0..second - first);
+        assert_eq!(packer.take(), labels(&[("b", "2")]));
+    }
+
+    #[test]
     fn a_name_may_occur_once() {
         let twice = Labels::from_pairs([("a", "1"), ("a", "2")]);
         assert_eq!(twice, Err(LabelsError::Duplicate(String::from("a"))));
