@@ -6,7 +6,7 @@ mod store;
 
 use std::time::{Duration, Instant};
 
-use model::{Budget, Cancellation, Columns, Labels, METRIC_NAME, QueryContext};
+use model::{Budget, Cancellation, Columns, Labels, METRIC_NAME, QueryContext, Sample};
 use promql::{Engine, EngineOptions, ParseOptions, QueryFailure, QueryOptions, QueryResult, Value};
 
 /// Forty series `m{a,le}` and ten series `n{a}` with a sample every ten seconds over a thousand.
@@ -119,6 +119,30 @@ fn queries_stop_when_they_are_told_to() {
     }
 }
 
+/// What has not looked at all windows has no answer, not a wrong one.
+#[test]
+fn queries_that_stop_amid_windows_fail() {
+    let mut store = store::Store::default();
+    let samples = (0..2_000).map(|i| Sample { t: i * 1_000, v: (i % 7) as f64 }).collect();
+    store.add(Labels::from_pairs([(METRIC_NAME, "m")]).unwrap(), samples);
+    for query in [
+        "absent_over_time(m[30m])",
+        "m smoothed",
+        "rate(m[30m])",
+        "rate(m[30m] smoothed)",
+        "quantile_over_time(0.5, m[30m])",
+        "max_over_time(m[30m])",
+        "present_over_time(m[30m])",
+        "deriv(m[30m])",
+    ] {
+        let context = QueryContext::unbounded();
+        store.stops = Some(context.cancellation.clone());
+        let (step, options) = (Duration::from_secs(1), QueryOptions::default());
+        let result = engine().range(&store, query, 0, 1_999_000, step, &options, &context);
+        assert!(matches!(result, Err(QueryFailure::Canceled)), "{query}");
+    }
+}
+
 /// The answer to an instant query on a thread with a small stack.
 fn on_small_stack(query: String) -> Result<Value, String> {
     let run = move || {
@@ -168,7 +192,7 @@ fn a_long_query_needs_a_budget() {
     assert!(matches!(error, QueryFailure::OverBudget { allowed: 1_048_576, .. }), "{error}");
 }
 
-/// Prometheus gives up when it has too many samples, which at so many steps it has in any case; here nothing is held for them before.
+/// Prometheus gives up when it has too many samples, which at so many steps it has unless there is next to nothing; here nothing is held for them before.
 #[test]
 fn more_steps_than_samples_may_be_are_refused() {
     let options = |per_step_stats: bool, peak_stats: bool| QueryOptions {

@@ -55,7 +55,10 @@ pub(super) fn stream_over_time(
     let before = evaluator.samples.held();
     let mut windows = Windows::default();
     stream_source(evaluator, source, steps, &mut |_, columns| {
-        let sizes = weighted(frame.fill(columns.times(), &mut present, |_| 1.0), frame, columns);
+        let sizes = frame.fill(columns.times(), &mut present, |_| 1.0);
+        // What was told to stop has not looked at all windows.
+        evaluator.check_after(usize::try_from(sizes.total).unwrap_or(usize::MAX))?;
+        let sizes = weighted(sizes, frame, columns);
         let by_step = evaluator.samples.counts_per_step();
         let tally = Tally::of_windows(frame, columns, sizes.total, source.is_stored(), by_step)?;
         evaluator.samples.count(&tally);

@@ -333,11 +333,13 @@ pub(super) fn stream(
         let remark = |annotation: Annotation<'_>| evaluator.annotate(&annotation, selector.span);
         out.fill(ABSENT);
         let mut histograms = Histograms::default();
-        frame.walk(columns.times(), |extent| {
+        let sizes = frame.walk(columns.times(), |extent| {
             let (step, t) = (extent.step, selector.look.from(steps.at(extent.step)));
             let samples = Samples::new(columns, extent);
             put(&mut out, &mut histograms, step, smoothed_at(&samples, t, metric, &remark));
         });
+        // What was told to stop has not looked at all windows.
+        evaluator.check_after(usize::try_from(sizes.total).unwrap_or(usize::MAX))?;
         let row = Row { values: &mut out, histograms };
         let samples = row.samples();
         if samples == 0 {

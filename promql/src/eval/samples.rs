@@ -463,10 +463,11 @@ pub(super) fn samples_of_last(frame: Frame<'_>, columns: &Columns) -> u64 {
 fn windows_by_step(frame: Frame<'_>, columns: &Columns) -> Result<ByStep, QueryFailure> {
     let mut by_step = ByStep::new(frame.steps.count, frame.context)?;
     each_window(frame, columns, |step, samples| by_step.counts[step] = samples);
+    frame.context.check()?;
     Ok(by_step)
 }
 
-/// Hands each step of `frame` that looks at samples of `columns`, and how many it looks at, to `f`.
+/// Hands each step of `frame` that looks at samples of `columns`, and how many it looks at, to `f`. Stops early when the query is told to stop.
 pub(super) fn each_window(frame: Frame<'_>, columns: &Columns, mut f: impl FnMut(usize, u64)) {
     frame.walk(columns.times(), |window| {
         let histograms = columns.histograms();

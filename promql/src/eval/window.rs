@@ -66,7 +66,7 @@ pub(super) struct WindowSizes {
 }
 
 impl Frame<'_> {
-    /// Computes `f` for each window with samples into `out`; steps of other windows have no sample.
+    /// Computes `f` for each window with samples into `out`; steps of other windows have no sample. Stops early as [`walk`](Self::walk) does.
     pub(super) fn fill(
         self,
         times: &[Timestamp],

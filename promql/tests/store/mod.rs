@@ -1,14 +1,16 @@
 //! Series in memory, for tests and benchmarks of the engine: nothing is decoded, nothing is missing.
 
 use model::{
-    Columns, Labels, Matcher, Querier, QueryContext, QueryError, Queryable, Sample, Selection,
-    SeriesOrder, SeriesRef, SeriesSet, Strings, TimeRange,
+    Cancellation, Columns, Labels, Matcher, Querier, QueryContext, QueryError, Queryable, Sample,
+    Selection, SeriesOrder, SeriesRef, SeriesSet, Strings, TimeRange,
 };
 
 /// Series in the order in which they were added.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     series: Vec<(Labels, Columns)>,
+    /// What is told to stop as soon as a series has been read.
+    pub(crate) stops: Option<Cancellation>,
 }
 
 impl Store {
@@ -36,7 +38,7 @@ impl Querier for View<'_> {
         let wanted =
             |labels: &Labels| selection.matchers.iter().all(|m: &Matcher| m.matches_labels(labels));
         let series = self.0.series.iter().filter(|(labels, _)| wanted(labels)).collect();
-        Ok(Box::new(Selected(series)))
+        Ok(Box::new(Selected { series, stops: self.0.stops.as_ref() }))
     }
 
     fn label_names(
@@ -59,11 +61,14 @@ impl Querier for View<'_> {
     }
 }
 
-struct Selected<'s>(Vec<&'s (Labels, Columns)>);
+struct Selected<'s> {
+    series: Vec<&'s (Labels, Columns)>,
+    stops: Option<&'s Cancellation>,
+}
 
 impl SeriesSet for Selected<'_> {
     fn len(&self) -> usize {
-        self.0.len()
+        self.series.len()
     }
 
     fn order(&self) -> SeriesOrder {
@@ -71,7 +76,7 @@ impl SeriesSet for Selected<'_> {
     }
 
     fn labels(&self, index: usize) -> Labels {
-        self.0[index].0.clone()
+        self.series[index].0.clone()
     }
 
     fn series_ref(&self, _: usize) -> Option<SeriesRef> {
@@ -86,7 +91,7 @@ impl SeriesSet for Selected<'_> {
         context: &QueryContext,
     ) -> Result<(), QueryError> {
         context.check()?;
-        let columns = &self.0[index].1;
+        let columns = &self.series[index].1;
         let from = columns.times().partition_point(|t| *t < range.min);
         let to = columns.times().partition_point(|t| *t <= range.max);
         if columns.histograms().is_empty() {
@@ -94,6 +99,7 @@ impl SeriesSet for Selected<'_> {
         } else {
             (from..to).for_each(|row| into.push_row(columns, row));
         }
+        self.stops.iter().for_each(|stops| stops.cancel());
         Ok(())
     }
 

@@ -29,7 +29,9 @@ pub(super) async fn instant(
     let t = params.time("time")?.unwrap_or_else(|| server.clock.now());
     let request = Request::new(&server, &params, limit)?;
     let engine = server.engine();
-    run(&server, request, 1, move |request, turn| {
+    let store = Arc::clone(&ready.store);
+    let in_its_way = move || store.is_in_use();
+    run(&server, request, 1, in_its_way, move |request, turn| {
         let (query, options) = (&request.query, &request.options);
         engine.instant(ready.store.as_ref(), query, t, options, &turn.context)
     })
@@ -53,7 +55,9 @@ pub(super) async fn range(
     let engine = server.engine();
     let steps =
         (i128::from(end) - i128::from(start)) / i128::try_from(step.as_millis()).unwrap_or(1);
-    run(&server, request, steps, move |request, turn| {
+    let store = Arc::clone(&ready.store);
+    let in_its_way = move || store.is_in_use();
+    run(&server, request, steps, in_its_way, move |request, turn| {
         let (query, options) = (&request.query, &request.options);
         engine.range(ready.store.as_ref(), query, start, end, step, options, &turn.context)
     })
@@ -111,18 +115,19 @@ impl Request {
 }
 
 /// Evaluates and writes the first piece of the answer. The rest is written as the client takes it: the query is over then, but what it holds still
-/// counts as held. A query of about as many steps took about as long before.
+/// counts as held. A query of as many steps took about as long before.
 async fn run<F>(
     server: &Server,
     request: Request,
     steps: i128,
+    in_its_way: impl FnOnce() -> bool,
     evaluate: F,
 ) -> Result<Response, ApiError>
 where
     F: Fn(&Request, &Turn) -> Result<QueryResult, QueryFailure> + Send + 'static,
 {
     let (timeout, name) = (request.timeout, server.queries.name((&request.query, steps)));
-    let answer = server.queries.run_where_it_is(timeout, name, move |turn| {
+    let answer = server.queries.run_where_it_is(timeout, name, in_its_way, move |turn| {
         let started = Instant::now();
         let mut result = evaluate(&request, turn)?;
         let mut warnings = Vec::new();

@@ -235,6 +235,12 @@ impl Db {
         !self.may_write
     }
 
+    /// Whether a query would have to wait now: the head is being changed, or somebody waits to change it.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        self.head.try_read().is_none()
+    }
+
     /// What is kept from now on.
     pub fn set_retention(&self, retention: Retention) {
         *self.retention.lock() = retention;

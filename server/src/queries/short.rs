@@ -1,26 +1,26 @@
-//! Which queries are known to take long.
+//! Which queries are known to be short.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// As many queries as are remembered at a time, about: dashboards and scripts ask the same ones again and again.
-const SLOTS: usize = 1 << 10;
+const SLOTS: usize = 1 << 13;
 
-/// Hashes of queries that took long. Each has one place, where a later one takes that of an earlier one, so some are forgotten.
+/// Hashes of queries that were short. Each has one place, where a later one takes that of an earlier one, so some are forgotten.
 #[derive(Debug)]
-pub(super) struct LongQueries {
+pub(super) struct ShortQueries {
     slots: Box<[AtomicU64]>,
     hasher: RandomState,
 }
 
-impl Default for LongQueries {
+impl Default for ShortQueries {
     fn default() -> Self {
         let slots = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
         Self { slots, hasher: RandomState::new() }
     }
 }
 
-impl LongQueries {
+impl ShortQueries {
     /// What a query is remembered by.
     pub(super) fn name(&self, query: impl Hash) -> u64 {
         // 0 is an empty place.
@@ -52,18 +52,18 @@ mod tests {
 
     #[test]
     fn names_are_remembered_until_another_takes_their_place() {
-        let long = LongQueries::default();
+        let short = ShortQueries::default();
         let (a, other, in_its_place) = (5, 6, 5 + SLOTS as u64);
-        assert!(!long.contains(a));
-        long.insert(a);
-        long.insert(other);
-        assert!(long.contains(a) && long.contains(other) && !long.contains(in_its_place));
-        long.insert(in_its_place);
-        long.remove(a);
-        assert!(!long.contains(a) && long.contains(in_its_place));
-        long.remove(in_its_place);
-        assert!(!long.contains(in_its_place) && long.contains(other));
-        let name = long.name(("up", 1));
-        assert!(name == long.name(("up", 1)) && name != long.name(("up", 2)));
+        assert!(!short.contains(a));
+        short.insert(a);
+        short.insert(other);
+        assert!(short.contains(a) && short.contains(other) && !short.contains(in_its_place));
+        short.insert(in_its_place);
+        short.remove(a);
+        assert!(!short.contains(a) && short.contains(in_its_place));
+        short.remove(in_its_place);
+        assert!(!short.contains(in_its_place) && short.contains(other));
+        let name = short.name(("up", 1));
+        assert!(name == short.name(("up", 1)) && name != short.name(("up", 2)));
     }
 }
