@@ -40,8 +40,8 @@ pub(crate) struct LabelsReader {
     ends: Vec<usize>,
     /// Those of the next, while they are put together.
     next: (Vec<u32>, Vec<usize>),
-    /// The symbols of the wanted names.
-    wanted: Vec<u32>,
+    /// The symbols of the wanted names, once they were looked up in this numbering.
+    wanted: Option<Vec<u32>>,
     /// Where among the pairs of the last series those of the wanted names were, if it had them all.
     places: Vec<u32>,
     /// The last labels of wanted names.
@@ -54,7 +54,7 @@ impl LabelsReader {
         self.numbering = Some(numbering);
         self.ids.clear();
         self.ends.clear();
-        self.wanted.clear();
+        self.wanted = None;
         self.places.clear();
         self.last = None;
     }
@@ -132,6 +132,8 @@ impl SeriesLabels {
             reader.start(self.numbering);
         }
         reader.next.0.extend_from_slice(self.pair_ids(slot));
+        // The pairs that are remembered are no longer those of wanted names.
+        reader.last = None;
         self.put_together(reader)
     }
 
@@ -144,9 +146,8 @@ impl SeriesLabels {
     ) -> Labels {
         if reader.numbering != Some(self.numbering) {
             reader.start(self.numbering);
-            reader.wanted.extend(names.iter().filter_map(|name| self.symbols.find(name)));
         }
-        self.find_wanted(self.pair_ids(slot), reader);
+        self.find_wanted(self.pair_ids(slot), names, reader);
         if let Some(last) = &reader.last
             && reader.next.0 == reader.ids
         {
@@ -159,8 +160,10 @@ impl SeriesLabels {
     }
 
     /// Collects the pairs of wanted names among `ids`.
-    fn find_wanted(&self, ids: &[u32], reader: &mut LabelsReader) {
+    fn find_wanted(&self, ids: &[u32], names: &[String], reader: &mut LabelsReader) {
         let LabelsReader { wanted, places, next: (found, _), .. } = reader;
+        let symbols = || names.iter().filter_map(|name| self.symbols.find(name)).collect();
+        let wanted = &*wanted.get_or_insert_with(symbols);
         let is_wanted = |id: u32| wanted.contains(&self.pairs.get(id).name);
         // A series has a name once: where all were found, others have none.
         for &place in &*places {
@@ -361,12 +364,17 @@ mod tests {
                 let is_wanted = |pair: &&(&str, &str)| !named || names.iter().any(|n| n == pair.0);
                 Labels::from_pairs(set.iter().filter(is_wanted).copied()).unwrap()
             };
-            let (mut whole, mut part) = (LabelsReader::default(), LabelsReader::default());
+            let mut readers: [LabelsReader; 3] = Default::default();
+            let [whole, part, both] = &mut readers;
             for (first, one) in (0..).zip(&sets) {
                 for (second, other) in (0..).zip(&sets) {
                     for (slot, set) in [(first, one), (second, other)] {
-                        assert_eq!(labels.labels_with(slot, &mut whole), of(set, false));
-                        assert_eq!(labels.labels_named(slot, &names, &mut part), of(set, true));
+                        for reader in [&mut *whole, &mut *both] {
+                            assert_eq!(labels.labels_with(slot, reader), of(set, false));
+                        }
+                        for reader in [&mut *part, &mut *both] {
+                            assert_eq!(labels.labels_named(slot, &names, reader), of(set, true));
+                        }
                     }
                 }
             }
