@@ -8,6 +8,7 @@ use axum::response::Response;
 use model::Timestamp;
 use promql::value::{QueryResult, Value};
 use promql::{QueryFailure, QueryOptions};
+use tsdb::Db;
 
 use super::TRUNCATED;
 use super::answer::{Answer, Begun, Extras, Timings};
@@ -29,11 +30,9 @@ pub(super) async fn instant(
     let t = params.time("time")?.unwrap_or_else(|| server.clock.now());
     let request = Request::new(&server, &params, limit)?;
     let engine = server.engine();
-    let store = Arc::clone(&ready.store);
-    let in_its_way = move || store.is_in_use();
-    run(&server, request, 1, in_its_way, move |request, turn| {
+    run(&server, ready, request, 1, move |store, request, turn| {
         let (query, options) = (&request.query, &request.options);
-        engine.instant(ready.store.as_ref(), query, t, options, &turn.context)
+        engine.instant(store, query, t, options, &turn.context)
     })
     .await
 }
@@ -55,11 +54,9 @@ pub(super) async fn range(
     let engine = server.engine();
     let steps =
         (i128::from(end) - i128::from(start)) / i128::try_from(step.as_millis()).unwrap_or(1);
-    let store = Arc::clone(&ready.store);
-    let in_its_way = move || store.is_in_use();
-    run(&server, request, steps, in_its_way, move |request, turn| {
+    run(&server, ready, request, steps, move |store, request, turn| {
         let (query, options) = (&request.query, &request.options);
-        engine.range(ready.store.as_ref(), query, start, end, step, options, &turn.context)
+        engine.range(store, query, start, end, step, options, &turn.context)
     })
     .await
 }
@@ -118,18 +115,20 @@ impl Request {
 /// counts as held. A query of as many steps took about as long before.
 async fn run<F>(
     server: &Server,
+    ready: Ready,
     request: Request,
     steps: i128,
-    in_its_way: impl FnOnce() -> bool,
     evaluate: F,
 ) -> Result<Response, ApiError>
 where
-    F: Fn(&Request, &Turn) -> Result<QueryResult, QueryFailure> + Send + 'static,
+    F: Fn(&Db, &Request, &Turn) -> Result<QueryResult, QueryFailure> + Send + 'static,
 {
+    let store = Arc::clone(&ready.store);
+    let in_its_way = || store.is_changing();
     let (timeout, name) = (request.timeout, server.queries.name((&request.query, steps)));
     let answer = server.queries.run_where_it_is(timeout, name, in_its_way, move |turn| {
         let started = Instant::now();
-        let mut result = evaluate(&request, turn)?;
+        let mut result = evaluate(&ready.store, &request, turn)?;
         let mut warnings = Vec::new();
         if truncate(&mut result.value, request.limit) {
             warnings.push(String::from(TRUNCATED));

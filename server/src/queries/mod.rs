@@ -120,8 +120,7 @@ impl Queries {
         E: Into<Failure> + Send + 'static,
         F: FnOnce(&Turn) -> Result<T, E> + Send + 'static,
     {
-        let asked = Asked::now(timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout)));
-        let slot = self.slot(asked).await?;
+        let slot = self.slot(timeout).await?;
         let (result, _) = self.run_elsewhere(slot, query).await?;
         result
     }
@@ -140,10 +139,8 @@ impl Queries {
         E: Into<Failure> + Send + 'static,
         F: Fn(&Turn) -> Result<T, E> + Send + 'static,
     {
-        let asked = Asked::now(timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout)));
-        let slot = self.slot(asked).await?;
-        let was_short = self.short.contains(name);
-        if was_short && !in_its_way() {
+        let slot = self.slot(timeout).await?;
+        if self.short.contains(name) && !in_its_way() {
             let moment = Instant::now() + MOMENT;
             let deadline = slot.deadline.min(moment);
             let tried = catch_unwind(AssertUnwindSafe(|| query(&self.turn(&slot, deadline))));
@@ -154,10 +151,10 @@ impl Queries {
             }
         }
         let (result, took) = self.run_elsewhere(slot, query).await?;
-        match (was_short, took < SHORT) {
-            (false, true) => self.short.insert(name),
-            (true, false) => self.short.remove(name),
-            (true, true) | (false, false) => {}
+        if took < SHORT {
+            self.short.insert(name);
+        } else {
+            self.short.remove(name);
         }
         result
     }
@@ -168,8 +165,9 @@ impl Queries {
     }
 
     /// Waits for a free slot.
-    async fn slot(&self, asked: Asked) -> Result<Slot, ApiError> {
-        let Asked { at, deadline } = asked;
+    async fn slot(&self, timeout: Option<Duration>) -> Result<Slot, ApiError> {
+        let asked = Instant::now();
+        let deadline = asked + timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout));
         let permit = timeout_at(deadline.into(), Arc::clone(&self.slots).acquire_owned()).await;
         let permit = permit
             .map_err(|_| ApiError::new(ErrorType::Timeout, "query timed out in query queue"))?
@@ -178,7 +176,7 @@ impl Queries {
             // However quick it would be: a client that gives no time gets no answer, as in Prometheus.
             return Err(ApiError::new(ErrorType::Timeout, "query timed out in query execution"));
         }
-        Ok(Slot { queued: at.elapsed(), deadline, cancellation: Cancellation::new(), permit })
+        Ok(Slot { queued: asked.elapsed(), deadline, cancellation: Cancellation::new(), permit })
     }
 
     fn turn(&self, slot: &Slot, deadline: Instant) -> Turn {
@@ -240,20 +238,6 @@ impl Queries {
         self.over_budget.with_label_values(&[flag]).inc();
         let message = format!("{who} {needed} bytes at a time, {allowed} are allowed by --{flag}");
         ApiError::new(ErrorType::Execution, message)
-    }
-}
-
-/// When a query was asked for, and until when it is to be answered.
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    at: Instant,
-    deadline: Instant,
-}
-
-impl Asked {
-    fn now(timeout: Duration) -> Self {
-        let at = Instant::now();
-        Self { at, deadline: at + timeout }
     }
 }
 
@@ -344,14 +328,13 @@ mod tests {
         assert_eq!(again, Ok(7));
     }
 
-    /// How often a query ran, and on which threads.
+    /// The threads on which a query ran.
     #[derive(Debug, Default)]
     struct Runs(parking_lot::Mutex<Vec<std::thread::ThreadId>>);
 
     impl Runs {
-        fn count(&self) -> usize {
+        fn note(&self) {
             self.0.lock().push(std::thread::current().id());
-            self.0.lock().len()
         }
 
         /// Whether each run was where it was asked for, since this was asked last.
@@ -381,9 +364,9 @@ mod tests {
         for (name, result) in [("right", Ok(7)), ("wrong", Err(error))] {
             let name = queries.name(name);
             let ask = async |time, in_its_way| {
-                let (counted, result) = (Arc::clone(&runs), result.clone());
+                let (noted, result) = (Arc::clone(&runs), result.clone());
                 let query = move |turn: &Turn| {
-                    counted.count();
+                    noted.note();
                     work(turn, time)?;
                     result.clone()
                 };

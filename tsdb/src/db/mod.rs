@@ -237,7 +237,7 @@ impl Db {
 
     /// Whether a query would have to wait now: the head is being changed, or somebody waits to change it.
     #[must_use]
-    pub fn is_in_use(&self) -> bool {
+    pub fn is_changing(&self) -> bool {
         self.head.try_read().is_none()
     }
 

@@ -5,8 +5,10 @@
 //! are asked for.
 
 use std::array;
+use std::hash::BuildHasher;
 
 use chunkenc::XorMark;
+use foldhash::fast::FixedState;
 use model::Timestamp;
 use parking_lot::Mutex;
 
@@ -107,10 +109,9 @@ impl Marks {
     }
 }
 
-/// A number whose upper half is spread evenly, whatever the refs of a selection have in common.
-const fn spread(series: u64) -> u64 {
-    let product = series.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (product ^ (product >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+/// What decides on the place of a series, whatever the refs of a selection have in common.
+fn spread(series: u64) -> u64 {
+    FixedState::with_seed(0).hash_one(series)
 }
 
 /// The upper half of `hash`, as a part of 2³², of `count`.
