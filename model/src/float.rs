@@ -1,5 +1,7 @@
 //! Floats as Go prints them: the shortest digits that read back to the same value.
 
+use std::fmt;
+
 /// A layout of digits and exponent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FloatFormat {
@@ -32,11 +34,11 @@ impl FloatFormat {
 
 /// Appends `v` to `out`.
 pub fn write_float(out: &mut Vec<u8>, v: f64, format: FloatFormat) {
-    let mut short = [0; SHORT_FLOAT_BYTES];
-    match short_float(&mut short, v, format) {
-        Some(len) => {
+    match ShortFloatBuffer::default().format(v, format) {
+        Some(float) => {
+            let mut short = [0; SHORT_FLOAT_BYTES];
+            let end = out.len() + float.put(&mut short);
             // A copy of a size that is known takes an instruction or two.
-            let end = out.len() + len;
             out.extend_from_slice(&short);
             out.truncate(end);
         }
@@ -44,37 +46,70 @@ pub fn write_float(out: &mut Vec<u8>, v: f64, format: FloatFormat) {
     }
 }
 
-/// Room for a [`short_float`].
+/// Most bytes of a [`ShortFloat`], and of what is written for it.
 pub const SHORT_FLOAT_BYTES: usize = 32;
 
-/// Writes `v` to the start of `out` and tells how many bytes it takes, if it is one of those that most values are: zero, or finite, without an exponent
-/// and not very long. What follows in `out` is of no meaning then, as is all of it otherwise.
-#[inline]
-pub fn short_float(
-    out: &mut [u8; SHORT_FLOAT_BYTES],
-    v: f64,
-    format: FloatFormat,
-) -> Option<usize> {
-    out[0] = b'-';
-    let at = usize::from(v.is_sign_negative());
-    let v = v.abs();
-    // Not so if it is not a number.
-    let is_short = v < format.whole_max();
-    // Most values are whole, and their digits need no search for the shortest form.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        reason = "positive; what is not below 2⁵³ is not written from the cast"
-    )]
-    if is_short && v as i64 as f64 == v {
-        let mut buffer = itoa::Buffer::new();
-        return Some(put_short(out, at, buffer.format(v as i64).as_bytes()));
+/// The text of a value that is one of those that most are: zero, or finite, without an exponent and not very long.
+#[derive(Clone, Copy, Debug)]
+pub struct ShortFloat<'b> {
+    is_negative: bool,
+    digits: &'b str,
+}
+
+/// Where the digits of a [`ShortFloat`] are written.
+///
+/// They are written in pieces there, and until these have left a processor it is slow to copy them as a whole. Who writes many values does well
+/// to write the digits of some before the first is copied.
+pub struct ShortFloatBuffer {
+    whole: itoa::Buffer,
+    other: zmij::Buffer,
+}
+
+impl fmt::Debug for ShortFloatBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShortFloatBuffer").finish_non_exhaustive()
     }
-    if is_short && v >= format.like_zmij_from() {
-        let mut buffer = zmij::Buffer::new();
-        return Some(put_short(out, at, buffer.format_finite(v).as_bytes()));
+}
+
+impl Default for ShortFloatBuffer {
+    #[inline]
+    fn default() -> Self {
+        Self { whole: itoa::Buffer::new(), other: zmij::Buffer::new() }
     }
-    None
+}
+
+impl ShortFloatBuffer {
+    /// Writes the digits of `v`; `None` if it is not a [`ShortFloat`].
+    #[inline]
+    pub fn format(&mut self, v: f64, format: FloatFormat) -> Option<ShortFloat<'_>> {
+        let is_negative = v.is_sign_negative();
+        let v = v.abs();
+        // Not so if it is not a number.
+        let is_short = v < format.whole_max();
+        // Most values are whole, and their digits need no search for the shortest form.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "positive; what is not below 2⁵³ is not written from the cast"
+        )]
+        if is_short && v as i64 as f64 == v {
+            return Some(ShortFloat { is_negative, digits: self.whole.format(v as i64) });
+        }
+        if is_short && v >= format.like_zmij_from() {
+            return Some(ShortFloat { is_negative, digits: self.other.format_finite(v) });
+        }
+        None
+    }
+}
+
+impl ShortFloat<'_> {
+    /// Writes it to the start of `out` and tells how many bytes it takes. What follows is of no meaning then.
+    #[inline]
+    #[must_use]
+    pub fn put(self, out: &mut [u8; SHORT_FLOAT_BYTES]) -> usize {
+        out[0] = b'-';
+        put_short(out, usize::from(self.is_negative), self.digits.as_bytes())
+    }
 }
 
 /// Copies a text of one to 24 bytes to `at`, 0 or 1; gives its end. Two copies of a size that is known, which may overlap, take less time than a call
@@ -85,8 +120,12 @@ fn put_short(out: &mut [u8; SHORT_FLOAT_BYTES], at: usize, text: &[u8]) -> usize
     fn put_ends<const N: usize>(out: &mut [u8; SHORT_FLOAT_BYTES], at: usize, text: &[u8]) {
         if let (Some(start), Some(last)) = (text.first_chunk::<N>(), text.last_chunk::<N>()) {
             let end = at + text.len();
-            out[at..at + N].copy_from_slice(start);
-            out[end - N..end].copy_from_slice(last);
+            if let Some(to) = out[at..].first_chunk_mut() {
+                *to = *start;
+            }
+            if let Some(to) = out[..end].last_chunk_mut() {
+                *to = *last;
+            }
         }
     }
     match text.len() {
@@ -99,7 +138,7 @@ fn put_short(out: &mut [u8; SHORT_FLOAT_BYTES], at: usize, text: &[u8]) -> usize
     at + text.len()
 }
 
-/// Appends what is not a [`short_float`].
+/// Appends what is not a [`ShortFloat`].
 #[cold]
 fn write_any(out: &mut Vec<u8>, v: f64, format: FloatFormat) {
     if v.is_nan() {

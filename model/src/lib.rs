@@ -25,7 +25,9 @@ pub use append::{
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use columns::Columns;
 pub use duration::{DurationError, format_duration, parse_duration};
-pub use float::{FloatFormat, SHORT_FLOAT_BYTES, format_float, short_float, write_float};
+pub use float::{
+    FloatFormat, SHORT_FLOAT_BYTES, ShortFloat, ShortFloatBuffer, format_float, write_float,
+};
 pub use histogram::{
     Bucket, CUSTOM_BUCKETS_SCHEMA, Combined, CounterReset, EXPONENTIAL_SCHEMA_MAX,
     EXPONENTIAL_SCHEMA_MIN, FloatHistogram, Histogram, HistogramSum, IncompatibleSchemas,

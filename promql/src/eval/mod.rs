@@ -469,6 +469,18 @@ fn matrix_series(labels: Labels, row: RowRef<'_>, times: &[Timestamp]) -> Option
         samples.extend_from_slices(times, row.values);
         return Some(MatrixSeries { labels, samples });
     }
+    if row.histograms.is_empty() {
+        // A series is there for some time at a stretch.
+        let alike = |a: &f64, b: &f64| block::is_present(*a) == block::is_present(*b);
+        let mut step = 0;
+        for values in row.values.chunk_by(alike) {
+            if block::is_present(values[0]) {
+                samples.extend_from_slices(&times[step..step + values.len()], values);
+            }
+            step += values.len();
+        }
+        return Some(MatrixSeries { labels, samples });
+    }
     for (step, (&t, &v)) in times.iter().zip(row.values).enumerate() {
         match row.histograms.get(step) {
             Some(histogram) => samples.push_histogram(t, Arc::clone(histogram)),

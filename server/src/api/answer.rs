@@ -20,8 +20,8 @@ use super::json::{
 };
 use super::points::Points;
 
-/// About how long a piece is. It should stay in a processor's cache until it is sent.
-const PIECE_BYTES: usize = 64 << 10;
+/// About how long a piece is. It should stay in a processor's cache until it is sent, and whoever reads it is woken for each.
+const PIECE_BYTES: usize = 256 << 10;
 /// About how many bytes a point takes: eleven digits of time, a value, punctuation.
 const POINT_BYTES: usize = 36;
 /// About how many bytes the labels of a series take.
@@ -194,6 +194,7 @@ impl Answer {
             is_first &= written == 0;
             row += 1;
         }
+        out.extend_from_slice(Points::END);
         out.push(b']');
         let next = begin_histograms(out, &series[at], at);
         self.let_go(next, at);
@@ -638,7 +639,7 @@ mod tests {
             };
             assert_eq!(written, begun, "series that are written are let go of");
         }
-        assert!(joined.len() > 30 * PIECE_BYTES);
+        assert!(joined.len() > 7 * PIECE_BYTES);
         assert_eq!(String::from_utf8(joined).unwrap(), whole);
     }
 }

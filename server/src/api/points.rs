@@ -1,15 +1,15 @@
 //! The points of an answer, whose times are each turned into digits once.
 
-use model::{FloatFormat, SHORT_FLOAT_BYTES, Timestamp, short_float, write_float};
+use std::array;
+
+use model::{FloatFormat, SHORT_FLOAT_BYTES, ShortFloat, ShortFloatBuffer, Timestamp, write_float};
 
 use super::json::write_timestamp;
 
-/// Most bytes of a point with the comma before it, and of what is copied for it.
-const POINT_BYTES_MAX: usize = 1 + TimeTexts::TEXT_BYTES + SHORT_FLOAT_BYTES + POINT_END.len();
-/// What is after the value.
-const POINT_END: &[u8; 2] = b"\"]";
-/// Points for which room is made at a time.
-const POINTS_AT_A_TIME: usize = 64;
+/// Most bytes from one value to the end of the next, and of what is copied for it.
+const POINT_BYTES_MAX: usize = TimeTexts::TEXT_BYTES + SHORT_FLOAT_BYTES;
+/// Points of which the digits are written before the first is put together, and for which room is made at a time.
+const POINTS_AT_A_TIME: usize = 32;
 
 /// Writes points.
 #[derive(Debug)]
@@ -30,7 +30,10 @@ impl Points {
         Self { times: TimeTexts::new(times.len(), interval) }
     }
 
-    /// Writes `[seconds,"value"]` for each of `points`, and commas between them, and before the first unless it `is_first`, until `out` has at least
+    /// What comes after the last value.
+    pub(super) const END: &[u8] = b"\"]";
+
+    /// Writes `[seconds,"value` for each of `points`, and `"],` between them, and before the first unless it `is_first`, until `out` has at least
     /// `bytes`. Gives the number of points written.
     pub(super) fn write(
         &mut self,
@@ -39,19 +42,29 @@ impl Points {
         points: (&[Timestamp], &[f64]),
         is_first: bool,
     ) -> usize {
-        let (times, values) = points;
-        let points = times.chunks(POINTS_AT_A_TIME).zip(values.chunks(POINTS_AT_A_TIME));
+        let (mut times, mut values) = points;
         let mut written = 0;
+        if is_first && let ([t, later @ ..], [v, others @ ..]) = points {
+            out.extend_from_slice(self.times.text(*t).of_first());
+            write_float(out, *v, FloatFormat::Api);
+            (times, values, written) = (later, others, 1);
+        }
+        let mut buffers: [_; POINTS_AT_A_TIME] = array::from_fn(|_| ShortFloatBuffer::default());
+        let points = times.chunks(POINTS_AT_A_TIME).zip(values.chunks(POINTS_AT_A_TIME));
         for (times, values) in points {
-            // Written in place: what a processor has just written in pieces it is slow to read as a whole.
+            let mut short = [None; POINTS_AT_A_TIME];
+            for ((short, buffer), v) in short.iter_mut().zip(&mut buffers).zip(values) {
+                *short = buffer.format(*v, FloatFormat::Api);
+            }
+            // Put together in place: what a processor has just written in pieces it is slow to read as a whole.
             let mut at = out.len();
             out.resize(at + times.len() * POINT_BYTES_MAX, 0);
-            for (&t, &v) in times.iter().zip(values) {
+            for ((&t, &v), short) in times.iter().zip(values).zip(&short) {
                 if at >= bytes {
                     break;
                 }
                 let Some(room) = out[at..].first_chunk_mut() else { break };
-                at += self.put(room, t, v, is_first && written == 0);
+                at += self.put(room, t, v, *short);
                 written += 1;
             }
             out.truncate(at);
@@ -62,26 +75,22 @@ impl Points {
         written
     }
 
-    /// Puts a point at the start of `room`; its length.
+    /// Puts a point, with the value's short form if it has one, at the start of `room`; its length.
     #[inline]
     fn put(
         &mut self,
         room: &mut [u8; POINT_BYTES_MAX],
         t: Timestamp,
         v: f64,
-        is_first: bool,
+        short: Option<ShortFloat<'_>>,
     ) -> usize {
-        room[0] = b',';
-        let start = usize::from(!is_first);
         let TimeText { text, len, .. } = self.times.text(t);
         // A copy of a size that is known takes an instruction or two.
-        room[start..start + TimeTexts::TEXT_BYTES].copy_from_slice(text);
-        let value = start + len;
-        let short = room[value..].first_chunk_mut();
-        let len = short.and_then(|short| short_float(short, v, FloatFormat::Api));
-        let end = value + len.unwrap_or_else(|| put_float(&mut room[value..], v));
-        room[end..end + POINT_END.len()].copy_from_slice(POINT_END);
-        end + POINT_END.len()
+        room[..TimeTexts::TEXT_BYTES].copy_from_slice(text);
+        match (short, room[*len..].first_chunk_mut()) {
+            (Some(short), Some(room)) => len + short.put(room),
+            _ => len + put_float(&mut room[*len..], v),
+        }
     }
 }
 
@@ -94,7 +103,8 @@ fn put_float(room: &mut [u8], v: f64) -> usize {
     text.len()
 }
 
-/// The times of points as they are written, `[seconds,"`. Series of one answer have the same times, and digits cost more than the rest of a point.
+/// The times of points as they are written after a point, `"],[seconds,"`. Series of one answer have the same times, and digits cost more than the
+/// rest of a point.
 #[derive(Debug)]
 struct TimeTexts {
     /// By the number of the interval that a time is in, as many as a power of two.
@@ -117,7 +127,7 @@ struct TimeText {
 impl TimeTexts {
     /// More than an answer has steps.
     const SLOTS_MAX: usize = 1 << 14;
-    /// A bracket, at most sixteen digits with a sign and three decimals, a comma and a quotation mark.
+    /// The end of the point before, a bracket, at most sixteen digits with a sign and three decimals, a comma and a quotation mark.
     const TEXT_BYTES: usize = 32;
 
     /// For points at about so many times, about `interval` milliseconds apart.
@@ -146,8 +156,17 @@ impl TimeTexts {
 }
 
 impl TimeText {
+    /// What separates two points.
+    const BETWEEN: &[u8] = b"\"],";
+
+    /// As it is written where there is no point before.
+    fn of_first(&self) -> &[u8] {
+        &self.text[Self::BETWEEN.len()..self.len]
+    }
+
     fn set(&mut self, t: Timestamp) {
         let mut text = Vec::with_capacity(TimeTexts::TEXT_BYTES);
+        text.extend_from_slice(Self::BETWEEN);
         text.push(b'[');
         write_timestamp(&mut text, t);
         text.extend_from_slice(b",\"");
@@ -203,6 +222,7 @@ mod tests {
                 let written = points.write(&mut out, usize::MAX, rest, is_first && half == 0);
                 assert_eq!(half + written, times.len());
             }
+            out.extend_from_slice(Points::END);
             assert!(out == expected, "{}", like.len());
         }
     }
