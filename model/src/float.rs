@@ -46,7 +46,7 @@ pub fn write_float(out: &mut Vec<u8>, v: f64, format: FloatFormat) {
     }
 }
 
-/// Most bytes of a [`ShortFloat`], and of what is written for it.
+/// Room that it takes to write a [`ShortFloat`].
 pub const SHORT_FLOAT_BYTES: usize = 32;
 
 /// The text of a value that is one of those that most are: zero, or finite, without an exponent and not very long.

@@ -34,7 +34,7 @@ impl Points {
     pub(super) const END: &[u8] = b"\"]";
 
     /// Writes `[seconds,"value` for each of `points`, and `"],` between them, and before the first unless it `is_first`, until `out` has at least
-    /// `bytes`. Gives the number of points written.
+    /// `bytes`; one that `is_first` in any case. Gives the number of points written.
     pub(super) fn write(
         &mut self,
         out: &mut Vec<u8>,
@@ -52,6 +52,9 @@ impl Points {
         let mut buffers: [_; POINTS_AT_A_TIME] = array::from_fn(|_| ShortFloatBuffer::default());
         let points = times.chunks(POINTS_AT_A_TIME).zip(values.chunks(POINTS_AT_A_TIME));
         for (times, values) in points {
+            if out.len() >= bytes {
+                break;
+            }
             let mut short = [None; POINTS_AT_A_TIME];
             for ((short, buffer), v) in short.iter_mut().zip(&mut buffers).zip(values) {
                 *short = buffer.format(*v, FloatFormat::Api);
@@ -68,9 +71,6 @@ impl Points {
                 written += 1;
             }
             out.truncate(at);
-            if at >= bytes {
-                break;
-            }
         }
         written
     }
@@ -94,7 +94,7 @@ impl Points {
     }
 }
 
-/// Puts a value in the format of the API, which is never longer than a short one; its length.
+/// Puts a value in the format of the API, which needs no more room than a short one; its length.
 #[cold]
 fn put_float(room: &mut [u8], v: f64) -> usize {
     let mut text = Vec::with_capacity(SHORT_FLOAT_BYTES);
@@ -206,16 +206,17 @@ mod tests {
         {
             let mut points = Points::at(like);
             let (mut out, mut expected) = (Vec::new(), Vec::new());
-            // The same times again and again.
-            for v in values {
+            // The same times again and again, with one value and at last with all of them.
+            let same = values.map(|v| vec![v; times.len()]);
+            let mixed = values.iter().copied().cycle().take(times.len()).collect();
+            for values in same.into_iter().chain([mixed]) {
                 let is_first = expected.is_empty();
-                for &t in &times {
+                for (&t, &v) in times.iter().zip(&values) {
                     if !expected.is_empty() {
                         expected.push(b',');
                     }
                     write_sample(&mut expected, Sample { t, v });
                 }
-                let values = vec![v; times.len()];
                 let half = points.write(&mut out, expected.len() / 2, (&times, &values), is_first);
                 assert!(out.len() >= expected.len() / 2);
                 let rest = (&times[half..], &values[half..]);
