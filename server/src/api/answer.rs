@@ -78,11 +78,11 @@ enum Next {
 impl Answer {
     /// Nothing of it is written yet.
     pub(crate) fn new(result: QueryResult, extras: Extras) -> Self {
-        let longest = match &result.value {
-            Value::Matrix(series) => series.iter().max_by_key(|series| series.samples.len()),
-            _ => None,
+        let series = match &result.value {
+            Value::Matrix(series) => &series[..],
+            Value::Scalar(_) | Value::String(..) | Value::Vector(_) => &[],
         };
-        let points = Points::at(longest.map_or(&[], |series| series.samples.times()));
+        let points = Points::at(series.iter().map(|series| series.samples.times()));
         let bytes_left = bytes_expected(&result.value);
         Self { result, extras, points, bytes_left, next: Next::Start }
     }

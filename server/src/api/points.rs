@@ -21,13 +21,26 @@ impl Points {
     /// Room beyond what is written in the end.
     pub(super) const ROOM_BYTES: usize = POINTS_AT_A_TIME * POINT_BYTES_MAX;
 
-    /// For an answer with points at times like these.
-    pub(super) fn at(times: &[Timestamp]) -> Self {
-        let interval = match times {
-            [first, second, ..] => second.saturating_sub(*first),
+    /// For an answer with series at these times.
+    pub(super) fn at<'t>(series: impl Iterator<Item = &'t [Timestamp]>) -> Self {
+        let (mut points, mut longest) = (0, &[][..]);
+        let (mut oldest, mut newest) = (Timestamp::MAX, Timestamp::MIN);
+        for times in series {
+            let (Some(first), Some(last)) = (times.first(), times.last()) else { continue };
+            (oldest, newest) = (oldest.min(*first), newest.max(*last));
+            points += times.len();
+            if times.len() > longest.len() {
+                longest = times;
+            }
+        }
+        let interval = match longest {
+            [first, second, ..] => second.saturating_sub(*first).max(1),
             _ => 1,
         };
-        Self { times: TimeTexts::new(times.len(), interval) }
+        // Series may be there one after the other, each for a part of the time.
+        let intervals = newest.saturating_sub(oldest) / interval;
+        let times = usize::try_from(intervals).map_or(0, |intervals| intervals.saturating_add(1));
+        Self { times: TimeTexts::new(times.min(points), interval) }
     }
 
     /// What comes after the last value.
@@ -130,11 +143,11 @@ impl TimeTexts {
     /// The end of the point before, a bracket, at most sixteen digits with a sign and three decimals, a comma and a quotation mark.
     const TEXT_BYTES: usize = 32;
 
-    /// For points at about so many times, about `interval` milliseconds apart.
+    /// For points at about so many times, about `interval` milliseconds apart, 1 at least.
     fn new(times: usize, interval: i64) -> Self {
         let vacant = TimeText { t: 0, len: 0, text: [0; Self::TEXT_BYTES] };
         let slots = times.clamp(1, Self::SLOTS_MAX).next_power_of_two();
-        Self { slots: vec![vacant; slots], interval: interval.max(1), next: 0 }
+        Self { slots: vec![vacant; slots], interval, next: 0 }
     }
 
     #[inline]
@@ -177,6 +190,8 @@ impl TimeText {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use model::Sample;
 
     use super::super::json::write_sample;
@@ -204,7 +219,7 @@ mod tests {
         for like in
             [&[][..], &[5], &[7, 7], &[9, 3], &[i64::MIN, i64::MAX], &even[..300], &even, &times]
         {
-            let mut points = Points::at(like);
+            let mut points = Points::at(std::iter::once(like));
             let (mut out, mut expected) = (Vec::new(), Vec::new());
             // The same times again and again, with one value and at last with all of them.
             let same = values.map(|v| vec![v; times.len()]);
@@ -226,5 +241,26 @@ mod tests {
             out.extend_from_slice(Points::END);
             assert!(out == expected, "{}", like.len());
         }
+    }
+
+    #[test]
+    fn each_time_of_all_series_has_a_slot() {
+        let minutes = |from: i64, to: i64| (from..to).map(|i| i * 60_000).collect::<Vec<_>>();
+        let slots = |series: &[&[Timestamp]]| {
+            let mut points = Points::at(series.iter().copied());
+            let (mut times, mut places) = (BTreeSet::new(), BTreeSet::new());
+            for &t in series.iter().copied().flatten() {
+                times.insert(t);
+                places.insert(std::ptr::from_ref(points.times.text(t)));
+            }
+            (points.times.slots.len(), times.len() - places.len())
+        };
+        let (morning, evening) = (minutes(0, 480), minutes(960, 1440));
+        assert_eq!(slots(&[&morning, &evening, &[]]), (1024, 416), "no more than points need");
+        let all = minutes(200, 1300);
+        assert_eq!(slots(&[&morning, &all, &evening]), (2048, 0));
+        assert_eq!(slots(&[&[0, 1, 1 << 50]]).0, 4);
+        assert_eq!(slots(&[&[i64::MIN, i64::MAX]]).0, 2);
+        assert_eq!(slots(&[]).0, 1);
     }
 }
