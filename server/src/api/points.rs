@@ -124,7 +124,7 @@ struct TimeTexts {
     slots: Vec<TimeText>,
     /// Milliseconds, at least 1.
     interval: i64,
-    /// Where the next time is expected.
+    /// Where the next time is expected; behind the last slot is the first.
     next: usize,
 }
 
@@ -150,21 +150,28 @@ impl TimeTexts {
         Self { slots: vec![vacant; slots], interval, next: 0 }
     }
 
-    #[inline]
+    #[inline(always)]
     fn text(&mut self, t: Timestamp) -> &TimeText {
         let last = self.slots.len() - 1;
-        let expected = &self.slots[self.next];
+        let expected = &self.slots[self.next & last];
         if expected.t != t || expected.len == 0 {
-            let number = t.div_euclid(self.interval).cast_unsigned();
-            self.next = usize::try_from(number & last as u64).unwrap_or(0);
-            let slot = &mut self.slots[self.next];
-            if slot.t != t || slot.len == 0 {
-                slot.set(t);
-            }
+            self.look_for(t);
         }
-        let at = self.next;
-        self.next = (at + 1) & last;
+        let at = self.next & last;
+        self.next = at + 1;
         &self.slots[at]
+    }
+
+    /// Goes to the slot of a time that was not expected next.
+    #[cold]
+    fn look_for(&mut self, t: Timestamp) {
+        let last = self.slots.len() - 1;
+        let number = t.div_euclid(self.interval).cast_unsigned();
+        self.next = usize::try_from(number & last as u64).unwrap_or(0);
+        let slot = &mut self.slots[self.next];
+        if slot.t != t || slot.len == 0 {
+            slot.set(t);
+        }
     }
 }
 
