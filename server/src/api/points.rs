@@ -20,6 +20,8 @@ pub(super) struct Points {
 impl Points {
     /// Room beyond what is written in the end.
     pub(super) const ROOM_BYTES: usize = POINTS_AT_A_TIME * POINT_BYTES_MAX;
+    /// What comes after the last value.
+    pub(super) const END: &[u8] = b"\"]";
 
     /// For an answer with series at these times.
     pub(super) fn at<'t>(series: impl Iterator<Item = &'t [Timestamp]>) -> Self {
@@ -42,9 +44,6 @@ impl Points {
         let times = usize::try_from(intervals).map_or(0, |intervals| intervals.saturating_add(1));
         Self { times: TimeTexts::new(times.min(points), interval) }
     }
-
-    /// What comes after the last value.
-    pub(super) const END: &[u8] = b"\"]";
 
     /// Writes `[seconds,"value` for each of `points`, and `"],` between them, and before the first unless it `is_first`, until `out` has at least
     /// `bytes`; one that `is_first` in any case. Gives the number of points written.
