@@ -166,7 +166,9 @@ fn busier(mut given: Inputs, pod: usize, more: i64) -> Inputs {
 }
 
 /// `given` with as many pods that count as there are replicas. With fewer, a ratio that is acted upon times the few that count
-/// may come to less than one that is tolerated, which leaves all replicas: upstream is not monotone there.
+/// may come to less than one that is tolerated, which leaves all replicas: upstream is not monotone there. Nor is it without any
+/// pod: a tolerated value of the whole proposes the replicas that there are, from where an older recommendation may lead further
+/// up, while one that is acted upon fails for want of pods.
 fn steady(mut given: Inputs) -> Inputs {
     let PodSet::Matched(pods) = &mut given.pods else { return given };
     pods.retain(|pod| !pod.deleting && pod.phase != Some(PodPhase::Failed));
@@ -175,7 +177,7 @@ fn steady(mut given: Inputs) -> Inputs {
         pod.phase = Some(PodPhase::Running);
         pod.ready = pod.ready.map(|ready| Readiness { status: ReadyStatus::True, ..ready });
     }
-    let all_serve = pods.iter().all(|pod| pod.ready.is_some());
+    let all_serve = !pods.is_empty() && pods.iter().all(|pod| pod.ready.is_some());
     for (spec, answer) in given.spec.metrics.iter().flatten().zip(&mut given.metrics) {
         let target = spec.external.as_ref().map(|one| &one.target);
         let target = target.or(spec.object.as_ref().map(|one| &one.target));
