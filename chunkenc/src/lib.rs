@@ -27,7 +27,7 @@ mod xor_mark;
 
 pub use chunk::{ChunkError, Encoding, decode, decode_integer, decode_two, sample_count};
 pub use kind::NativeHistogram;
-pub use merge::{MERGED_SAMPLES_MAX, MergeInput, MergedChunk, merge};
+pub use merge::{MERGED_SAMPLES_MAX, MergeInput, MergedChunk, merge, with_starts};
 pub use native::{FloatHistogramChunk, HistogramChunk, NativeChunk, Outcome, first_header};
 pub use samples::{ExactSample, ExactValue, Samples};
 pub use xor::{

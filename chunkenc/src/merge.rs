@@ -78,6 +78,26 @@ pub fn merge(inputs: &[MergeInput<'_>]) -> Result<Vec<MergedChunk>, ChunkError> 
     Ok(merged)
 }
 
+/// Encodes a chunk again with the start timestamps that `start_of` gives for the times of its samples, 0 where unknown; without loss, as
+/// [`merge`] does.
+///
+/// # Errors
+/// [`ChunkError`] if the chunk is damaged.
+pub fn with_starts(
+    encoding: Encoding,
+    bytes: &[u8],
+    start_of: impl Fn(Timestamp) -> Timestamp,
+) -> Result<Vec<MergedChunk>, ChunkError> {
+    let mut chunks = Vec::new();
+    let mut writer = Writer { into: &mut chunks, open: None };
+    for sample in Samples::new(encoding, bytes)? {
+        let sample = sample?;
+        writer.push(&ExactSample { start: start_of(sample.t), ..sample });
+    }
+    writer.finish();
+    Ok(chunks)
+}
+
 fn merge_group(group: &[MergeInput<'_>], into: &mut Vec<MergedChunk>) -> Result<(), ChunkError> {
     let mut distinct: Vec<&MergeInput<'_>> = Vec::with_capacity(group.len());
     for input in group {

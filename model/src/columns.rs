@@ -70,6 +70,18 @@ impl Columns {
         }
     }
 
+    /// Notes the start timestamps of the rows from `from` on, as `start_of` gives them for a time; 0 is unknown.
+    pub fn set_starts(&mut self, from: usize, start_of: impl Fn(Timestamp) -> Timestamp) {
+        let rows = self.times.len();
+        if self.starts.is_empty() && self.times[from..].iter().all(|&t| start_of(t) == 0) {
+            return;
+        }
+        self.starts.resize(rows, 0);
+        for (start, &t) in self.starts[from..].iter_mut().zip(&self.times[from..]) {
+            *start = start_of(t);
+        }
+    }
+
     /// Adds one sample for each pair of `times` and `floats`.
     ///
     /// # Panics

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use chunkenc::Encoding;
-use model::TimeRange;
+use chunkenc::{ChunkError, Encoding, MergedChunk, with_starts};
+use model::{TimeRange, Timestamp};
 
 use super::symbol_list::SymbolList;
 use super::writer::BlockError;
@@ -45,6 +45,23 @@ impl SourceSeries {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(chunk);
         self.chunks.push(SourceChunk { range, encoding, bytes: start..self.bytes.len() });
+    }
+
+    /// Encodes the chunks again, with the start timestamps that `start_of` gives for a time, 0 where unknown.
+    pub(crate) fn add_starts(
+        &mut self,
+        start_of: impl Fn(Timestamp) -> Timestamp,
+    ) -> Result<(), ChunkError> {
+        let mut chunks = Vec::new();
+        for (_, encoding, bytes) in self.chunks() {
+            chunks.extend(with_starts(encoding, bytes, &start_of)?);
+        }
+        self.chunks.clear();
+        self.bytes.clear();
+        for MergedChunk { encoding, min_t, max_t, bytes, .. } in chunks {
+            self.push_chunk(TimeRange::new(min_t, max_t), encoding, &bytes);
+        }
+        Ok(())
     }
 
     /// Whether it has no chunk.

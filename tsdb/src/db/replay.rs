@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::recode::{SampleValue, decode_samples};
 use crate::wal::record::histograms::{self, RefHistogram};
-use crate::wal::record::{self, Kind, RefSample};
+use crate::wal::record::{self, Kind, RecordSamples, RefSample};
 use crate::wal::replay::{Damage, read_segment_from, repair_segment};
 use crate::wal::{Mark, WalError, checkpoint, segments};
 
@@ -203,12 +203,11 @@ impl Replay<'_> {
     }
 
     fn segment(&mut self, path: &Path, from: u64) -> Result<(), WalError> {
-        let mut samples = Vec::new();
+        let mut samples = RecordSamples::default();
         let disk = self.disk;
         let damage = read_segment_from(disk, path, from, |record| match record::kind(record) {
             Kind::Series => record::read_series(record, |series, pairs| self.series(series, pairs)),
             Kind::Samples => {
-                samples.clear();
                 record::read_samples(record, &mut samples)?;
                 self.append_held();
                 self.append_samples(&samples);
@@ -278,11 +277,12 @@ impl Replay<'_> {
         Some((series, slot?))
     }
 
-    fn append_samples(&mut self, samples: &[RefSample]) {
-        for &RefSample { series, t, v } in samples {
-            let Some((_, slot)) = self.find(series) else { continue };
+    fn append_samples(&mut self, samples: &RecordSamples) {
+        for (RefSample { series, t, v }, start) in samples.iter() {
+            let Some((series, slot)) = self.find(series) else { continue };
             if t >= self.head.min_valid() && self.head.last(slot).is_none_or(|last| t > last.t) {
                 self.head.append(slot, t, v, None);
+                self.head.starts.note(series, t, start);
                 self.counts.samples += 1;
             }
         }
@@ -313,11 +313,12 @@ impl Replay<'_> {
             return;
         }
         let held = std::mem::take(&mut self.held);
-        for RefHistogram { series, t, histogram } in held.histograms {
-            let Some((_, slot)) = self.find(series) else { continue };
+        for RefHistogram { series, t, start, histogram } in held.histograms {
+            let Some((series, slot)) = self.find(series) else { continue };
             let is_next = self.head.last(slot).is_none_or(|last| t > last.t);
             if t >= self.head.min_valid() && is_next && is_valid_histogram(&histogram).is_ok() {
                 self.head.append_histogram(slot, t, &histogram, None);
+                self.head.starts.note(series, t, start);
                 self.counts.samples += 1;
             }
         }
@@ -364,22 +365,21 @@ impl Replay<'_> {
     }
 
     fn late_segment(&mut self, path: &Path) -> Result<(), WalError> {
-        let mut samples = Vec::new();
+        let mut samples = RecordSamples::default();
         let disk = self.disk;
         let damage = read_segment_from(disk, path, 0, |record| match record::kind(record) {
             Kind::Samples => {
-                samples.clear();
                 record::read_samples(record, &mut samples)?;
-                for &RefSample { series, t, v } in &samples {
-                    self.late(series, t, SampleValue::Float(v));
+                for (RefSample { series, t, v }, start) in samples.iter() {
+                    self.late(series, t, start, SampleValue::Float(v));
                 }
                 Ok(())
             }
             Kind::Histograms => {
                 self.counts.unknown_histograms +=
-                    histograms::read(record, |RefHistogram { series, t, histogram }| {
+                    histograms::read(record, |RefHistogram { series, t, start, histogram }| {
                         if is_valid_histogram(&histogram).is_ok() {
-                            self.late(series, t, SampleValue::Histogram(histogram));
+                            self.late(series, t, start, SampleValue::Histogram(histogram));
                         }
                     })?;
                 Ok(())
@@ -394,10 +394,11 @@ impl Replay<'_> {
         self.settle(path, &damage)
     }
 
-    fn late(&mut self, series: u64, t: Timestamp, value: SampleValue) {
+    fn late(&mut self, series: u64, t: Timestamp, start: Timestamp, value: SampleValue) {
         if let Some((series, _)) = self.find(series)
             && self.head.late.insert(series, LateSample { t, value, batch: 0 })
         {
+            self.head.starts.note(series, t, start);
             self.counts.late += 1;
         }
     }

@@ -129,6 +129,10 @@ impl Db {
         if !self.options.head_snapshots || upkeep.snapshot.is_some_and(|taken| taken.mark == now) {
             return;
         }
+        // A snapshot has no place for start timestamps. The log has them, and what was logged with them is cut within hours.
+        if !self.head.read().starts.is_empty() {
+            return;
+        }
         match self.write_snapshot(upkeep) {
             Ok(taken) => {
                 self.metrics.snapshots.inc();

@@ -6,6 +6,7 @@ use model::{QueryContext, QueryError, TimeRange, Timestamp};
 use super::Head;
 use super::out_of_order::LateSeries;
 use super::series_chunks::{Horizon, SeriesChunks};
+use super::starts::start_of;
 use crate::block::source::SourceSeries;
 use crate::recode::{decode_samples, encode_samples};
 
@@ -150,17 +151,30 @@ impl Head {
     }
 }
 
-/// Reads the chunks that were collected for a plan into `into`; the head is not needed for that.
+/// Reads the chunks that were collected for a plan into `into`, which has no others; the head is not needed for that.
 pub(crate) fn load_chunks(
     plan: &CutPlan,
     source: &mut SeriesChunks,
     into: &mut SourceSeries,
 ) -> Result<(), QueryError> {
-    let corrupt = |error: &ChunkError| QueryError::Corrupt {
-        path: String::from("head"),
-        offset: 0,
-        reason: error.to_string(),
-    };
+    load_samples(plan, source, into)?;
+    let starts = source.starts();
+    if starts.is_empty() {
+        return Ok(());
+    }
+    into.add_starts(|t| start_of(starts, t)).map_err(|error| corrupt(&error))
+}
+
+fn corrupt(error: &ChunkError) -> QueryError {
+    QueryError::Corrupt { path: String::from("head"), offset: 0, reason: error.to_string() }
+}
+
+/// Reads the chunks as the head has them, without start timestamps.
+fn load_samples(
+    plan: &CutPlan,
+    source: &mut SeriesChunks,
+    into: &mut SourceSeries,
+) -> Result<(), QueryError> {
     let deleted = source.deleted().to_vec();
     let is_deleted = |t: Timestamp| deleted.iter().any(|span| span.contains(t));
     if plan.what != Cut::InOrder {

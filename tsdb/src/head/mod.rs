@@ -2,7 +2,7 @@
 //!
 //! Series live in slots, numbered in order of their refs, and everything about them in columns indexed by slot. There is no
 //! allocation per series: labels are lists of interned pairs, open chunks are in [`open_buffers`], full ones in files ([`chunk_store`]). What few
-//! series have is beside the columns, by series ref: open chunks of histograms, late samples, deletions, metadata.
+//! series have is beside the columns, by series ref: open chunks of histograms, late samples, deletions, start timestamps, metadata.
 //! The head takes what has been logged and never refuses; deciding what may be appended is the business of `db`.
 //!
 //! Samples before [`Head::min_valid`] are in blocks already. They may linger here until no query needs them.
@@ -24,6 +24,7 @@ pub(crate) mod select;
 pub(crate) mod series_chunks;
 pub(crate) mod series_labels;
 pub(crate) mod snapshot;
+pub(crate) mod starts;
 mod symbols;
 mod truncate;
 pub(crate) mod views;
@@ -46,6 +47,7 @@ use open_histogram::OpenHistogram;
 use out_of_order::OutOfOrder;
 use ref_table::RefTable;
 use series_labels::SeriesLabels;
+use starts::Starts;
 
 /// Of a series without samples.
 const NO_SAMPLE: Sample = Sample { t: Timestamp::MIN, v: 0.0 };
@@ -72,6 +74,7 @@ pub(crate) struct Head {
     histograms: HashMap<u64, Box<OpenHistogram>, foldhash::fast::RandomState>,
     pub(crate) late: OutOfOrder,
     pub(crate) deletions: Deletions,
+    pub(crate) starts: Starts,
     pub(crate) exemplars: Exemplars,
     pub(crate) metadata: HashMap<u64, Metadata, foldhash::fast::RandomState>,
     /// Number of the newest batch.
@@ -112,6 +115,7 @@ impl Head {
             histograms: HashMap::default(),
             late: OutOfOrder::default(),
             deletions: Deletions::default(),
+            starts: Starts::default(),
             exemplars: Exemplars::new(exemplars_max),
             metadata: HashMap::default(),
             batch: 0,
@@ -267,6 +271,7 @@ impl Head {
             + self.lists.bytes()
             + self.chunks.table().bytes()
             + self.late.bytes()
+            + self.starts.bytes()
             + self.marks.bytes()
             + histograms
             + self.undo.capacity() * size_of::<Undo>()

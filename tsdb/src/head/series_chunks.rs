@@ -10,6 +10,7 @@ use super::deleted::remove_deleted;
 use super::marks::{Marks, OpenMark, SAMPLES_WORTH_A_MARK};
 use super::out_of_order::{LateSample, push_rows};
 use super::select::HeadSeries;
+use super::starts::{Run, start_of};
 use super::{Head, Sample};
 use crate::recode::{SampleValue, decode_samples};
 use crate::rows::put_in_order;
@@ -65,6 +66,7 @@ pub(crate) struct SeriesChunks {
     late: Vec<LateSample>,
     late_chunks: Vec<u64>,
     deleted: Vec<TimeRange>,
+    starts: Vec<Run>,
     /// Chunks read from files, newest first.
     bytes: Vec<u8>,
     parts: Vec<Part>,
@@ -135,6 +137,7 @@ impl Head {
         let Some(slot) = self.slot(series) else { return };
         let at = slot as usize;
         into.deleted.extend_from_slice(self.deletions.of(series));
+        into.starts.extend_from_slice(self.starts.of(series));
         if !self.late.is_empty() {
             for late in self.late.of(series) {
                 late.copy(range, horizon.batch, &mut into.late);
@@ -184,6 +187,7 @@ impl Head {
         into.clear(series);
         into.table = self.chunks.table();
         into.deleted.extend_from_slice(self.deletions.of(series));
+        into.starts.extend_from_slice(self.starts.of(series));
         if let Some(late) = self.late.frozen().get(&series) {
             late.copy(range, u64::MAX, &mut into.late);
             into.late_chunks.extend(late.chunks.iter().map(|(chunk, _)| *chunk));
@@ -227,6 +231,7 @@ impl Default for SeriesChunks {
             late: Vec::new(),
             late_chunks: Vec::new(),
             deleted: Vec::new(),
+            starts: Vec::new(),
             bytes: Vec::new(),
             parts: Vec::new(),
             buffer: Vec::new(),
@@ -244,6 +249,7 @@ impl SeriesChunks {
         self.late.clear();
         self.late_chunks.clear();
         self.deleted.clear();
+        self.starts.clear();
     }
 
     /// Appends the samples in `range` to `into`; to be called with what was collected for the same range.
@@ -267,6 +273,9 @@ impl SeriesChunks {
             put_in_order(into, start);
         }
         remove_deleted(&self.deleted, start, into);
+        if !self.starts.is_empty() {
+            into.set_starts(start, |t| start_of(&self.starts, t));
+        }
         Ok(())
     }
 
@@ -388,6 +397,11 @@ impl SeriesChunks {
         samples.sort_by_key(|(t, _)| *t);
         samples.dedup_by_key(|(t, _)| *t);
         Ok(samples)
+    }
+
+    /// The runs of samples of the series that have one start timestamp.
+    pub(crate) fn starts(&self) -> &[Run] {
+        &self.starts
     }
 
     /// The deleted spans of the series.

@@ -73,6 +73,8 @@ impl Head {
         }
         let slots = &self.slots;
         self.deletions.truncate(before, |series| slots.get(series).is_some());
+        let late_from = self.late.range().map_or(before, |late| late.min);
+        self.starts.truncate(before.min(late_from), |series| slots.get(series).is_some());
         self.metadata.retain(|&series, _| slots.get(series).is_some());
         let open = self.open.iter().filter(|open| open.count() > 0).count();
         self.chunk_count = self.chunks.len() + open as u64;

@@ -94,7 +94,7 @@ fn verify_log(
 fn check_record(record: &[u8]) -> Result<(), DecodeError> {
     match record::kind(record) {
         Kind::Series => record::read_series(record, |_, _| ()),
-        Kind::Samples => record::read_samples(record, &mut Vec::new()),
+        Kind::Samples => record::read_samples(record, &mut record::RecordSamples::default()),
         Kind::Histograms => histograms::read(record, |_| ()).map(drop),
         Kind::Tombstones => record::read_deleted(record).map(drop),
         Kind::Exemplars => record::read_exemplars(record).map(drop),

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use model::{Metadata, Timestamp};
 
-use super::record::{self, Deleted, Kind, RefSample, histograms};
+use super::record::histograms::RefHistogram;
+use super::record::{self, Deleted, Kind, RecordSamples, RefSample, histograms};
 use super::replay::read_segment;
 use super::segments::{self, UNFINISHED_SUFFIX, checkpoint_name};
 use super::{Wal, WalError};
@@ -164,7 +165,7 @@ struct Writer<'a> {
     wal: Wal,
     pending: Vec<Vec<u8>>,
     pending_bytes: usize,
-    samples: Vec<RefSample>,
+    samples: RecordSamples,
     /// The newest of each series.
     metadata: BTreeMap<u64, Metadata>,
     records: u64,
@@ -181,7 +182,7 @@ impl<'a> Writer<'a> {
             wal,
             pending: Vec::new(),
             pending_bytes: 0,
-            samples: Vec::new(),
+            samples: RecordSamples::default(),
             metadata: BTreeMap::new(),
             records: 0,
             failed: None,
@@ -197,14 +198,17 @@ impl<'a> Writer<'a> {
                 }
             })?,
             Kind::Samples => {
-                self.samples.clear();
                 record::read_samples(record, &mut self.samples)?;
-                let kept_samples = self.samples.iter().filter(|sample| sample.t >= self.mint);
-                let kept_samples = kept_samples.map(|&sample| RefSample {
-                    series: self.keep.canonical(sample.series),
-                    ..sample
+                let recent = self.samples.iter().filter(|(sample, _)| sample.t >= self.mint);
+                let recent = recent.map(|(sample, start)| {
+                    let series = self.keep.canonical(sample.series);
+                    (RefSample { series, ..sample }, start)
                 });
-                record::put_samples(&mut kept, kept_samples);
+                if self.samples.has_starts() {
+                    record::put_samples_with_starts(&mut kept, recent);
+                } else {
+                    record::put_samples(&mut kept, recent.map(|(sample, _)| sample));
+                }
             }
             Kind::Histograms => return self.take_histograms(record),
             Kind::Tombstones => {
@@ -237,10 +241,17 @@ impl<'a> Writer<'a> {
         let mut recent = Vec::new();
         histograms::read(record, |histogram| {
             if histogram.t >= self.mint {
-                recent.push(histogram);
+                let series = self.keep.canonical(histogram.series);
+                recent.push(RefHistogram { series, ..histogram });
             }
         })?;
-        let recent = recent.iter().map(|h| (self.keep.canonical(h.series), h.t, &h.histogram));
+        if record.first().copied().is_some_and(histograms::has_starts) {
+            let mut kept = Vec::new();
+            histograms::put_with_starts(&mut kept, recent.iter());
+            self.push(kept);
+            return Ok(());
+        }
+        let recent = recent.iter().map(|h| (h.series, h.t, &h.histogram));
         let mut records = Vec::new();
         histograms::put(&mut records, recent);
         records.into_iter().for_each(|record| self.push(record));
@@ -343,10 +354,14 @@ mod tests {
         assert_eq!(left, ["00000003", "checkpoint.00000002"]);
 
         let (mut series, mut samples) = (vec![], vec![]);
+        let mut read = RecordSamples::default();
         for (_, record) in wal_records_in(&memory, Path::new("/wal/checkpoint.00000002")) {
             match record::kind(&record) {
                 Kind::Series => record::read_series(&record, |id, _| series.push(id)).unwrap(),
-                Kind::Samples => record::read_samples(&record, &mut samples).unwrap(),
+                Kind::Samples => {
+                    record::read_samples(&record, &mut read).unwrap();
+                    samples.append(&mut read.samples);
+                }
                 other => panic!("{other:?}"),
             }
         }

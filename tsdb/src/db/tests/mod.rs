@@ -5,6 +5,7 @@ mod late;
 mod limits;
 mod repeated;
 mod restart;
+mod starts;
 mod upkeep;
 
 use std::collections::BTreeMap;

@@ -26,6 +26,8 @@ const FLOAT_WITH_START: u8 = 13;
 pub(crate) struct RefHistogram {
     pub(crate) series: u64,
     pub(crate) t: Timestamp,
+    /// Start timestamp; 0 if unknown.
+    pub(crate) start: Timestamp,
     pub(crate) histogram: HistogramValue,
 }
 
@@ -92,6 +94,29 @@ fn put_record<'a>(number: u8, histograms: impl Iterator<Item = &'a Logged<'a>>) 
         put_value(&mut record, histogram);
     }
     record
+}
+
+/// Writes histograms of one kind, integer or float, with their start timestamps as a record; leaves it empty when there are none.
+pub(crate) fn put_with_starts<'a>(
+    record: &mut Vec<u8>,
+    histograms: impl Iterator<Item = &'a RefHistogram>,
+) {
+    let mut place = PlaceWithStart::default();
+    for RefHistogram { series, t, start, histogram } in histograms {
+        if record.is_empty() {
+            record.push(match histogram {
+                HistogramValue::Integer(_) => INTEGER_WITH_START,
+                HistogramValue::Float(_) => FLOAT_WITH_START,
+            });
+        }
+        place.put(record, *series, *t, *start);
+        put_value(record, histogram);
+    }
+}
+
+/// Whether records with this number hold start timestamps.
+pub(crate) const fn has_starts(number: u8) -> bool {
+    matches!(number, INTEGER_WITH_START | FLOAT_WITH_START)
 }
 
 /// Whether a record of number `next` right after one of number `number` may be the other half of what was appended together: Prometheus puts
@@ -178,13 +203,16 @@ pub(crate) fn read(
     };
     let mut unknown = 0;
     while !bytes.is_empty() {
-        let (series, t) = match &mut place {
-            Place::Relative(base) => base.read_delta(&mut bytes)?,
+        let (series, t, start) = match &mut place {
+            Place::Relative(base) => {
+                let (series, t) = base.read_delta(&mut bytes)?;
+                (series, t, 0)
+            }
             Place::WithStart(place) => place.next(&mut bytes)?,
         };
         let histogram = read_value(&mut bytes, is_float)?;
         match histogram {
-            Some(histogram) => on_histogram(RefHistogram { series, t, histogram }),
+            Some(histogram) => on_histogram(RefHistogram { series, t, start, histogram }),
             None => unknown += 1,
         }
     }
@@ -351,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn start_timestamps_are_passed_over() {
+    fn start_timestamps_are_read_and_written() {
         let mut plain = vec![];
         put(&mut plain, [(5, 1000, &integer(1))].into_iter());
         let value = &plain[0][19..];
@@ -363,9 +391,18 @@ mod tests {
         record.extend([0, 8, 2, 8]);
         record.extend_from_slice(value);
         let found = read_all(&record).unwrap();
-        let places: Vec<(u64, i64)> = found.iter().map(|found| (found.series, found.t)).collect();
-        assert_eq!(places, [(5, 10), (6, 12), (6, 14)]);
+        let places: Vec<(u64, i64, i64)> =
+            found.iter().map(|found| (found.series, found.t, found.start)).collect();
+        assert_eq!(places, [(5, 10, 3), (6, 12, 3), (6, 14, 7)]);
         assert!(found.iter().all(|found| found.histogram == integer(1)));
+        let mut written = vec![];
+        put_with_starts(&mut written, found.iter());
+        assert_eq!(written, record);
+
+        let of_floats = RefHistogram { histogram: float(1), ..found[0].clone() };
+        let mut written = vec![];
+        put_with_starts(&mut written, [&of_floats].into_iter());
+        assert_eq!((written[0], read_all(&written).unwrap()), (FLOAT_WITH_START, vec![of_floats]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The content of log records: series, their samples, and what else is logged about them.
 //!
 //! Format: `docs/formats/wal.md`. Every kind that a Prometheus 3 writes is read: numbers 1 to 13. Written are 1 to 10; the kinds with start
-//! timestamps (11 to 13) are read for their samples.
+//! timestamps (11 to 13) are written to checkpoints alone, for what a Prometheus logged with them.
 
 pub(crate) mod histograms;
 
@@ -59,6 +59,32 @@ pub(crate) struct RefSample {
     pub(crate) series: u64,
     pub(crate) t: Timestamp,
     pub(crate) v: f64,
+}
+
+/// The samples of records.
+#[derive(Debug, Default)]
+pub(crate) struct RecordSamples {
+    pub(crate) samples: Vec<RefSample>,
+    /// Their start timestamps, 0 where unknown; empty if no record has any.
+    starts: Vec<Timestamp>,
+}
+
+impl RecordSamples {
+    pub(crate) fn clear(&mut self) {
+        self.samples.clear();
+        self.starts.clear();
+    }
+
+    /// Whether the records are of a kind with start timestamps.
+    pub(crate) fn has_starts(&self) -> bool {
+        !self.starts.is_empty()
+    }
+
+    /// The samples, each with its start timestamp.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RefSample, Timestamp)> {
+        let start = |at: usize| self.starts.get(at).copied().unwrap_or(0);
+        self.samples.iter().enumerate().map(move |(at, sample)| (*sample, start(at)))
+    }
 }
 
 /// A span of a series that was deleted, inclusive at both ends.
@@ -137,6 +163,21 @@ pub(crate) fn put_samples(record: &mut Vec<u8>, samples: impl Iterator<Item = Re
     }
 }
 
+/// Writes `samples` with their start timestamps as a record; leaves `record` empty when there are none.
+pub(crate) fn put_samples_with_starts(
+    record: &mut Vec<u8>,
+    samples: impl Iterator<Item = (RefSample, Timestamp)>,
+) {
+    let mut place = PlaceWithStart::default();
+    for (RefSample { series, t, v }, start) in samples {
+        if record.is_empty() {
+            record.push(SAMPLES_WITH_START);
+        }
+        place.put(record, series, t, start);
+        record.extend_from_slice(&v.to_bits().to_be_bytes());
+    }
+}
+
 /// Calls `on_series` with each series of a record, labels sorted by name.
 pub(crate) fn read_series(
     record: &[u8],
@@ -155,12 +196,13 @@ pub(crate) fn read_series(
     Ok(())
 }
 
-/// Appends the samples of a record to `samples`.
-pub(crate) fn read_samples(record: &[u8], samples: &mut Vec<RefSample>) -> Result<(), DecodeError> {
+/// Reads the samples of a record into `into`, which is cleared before.
+pub(crate) fn read_samples(record: &[u8], into: &mut RecordSamples) -> Result<(), DecodeError> {
+    into.clear();
     let mut bytes = Bytes::new(record);
     match bytes.u8()? {
-        SAMPLES => read_plain(bytes, samples),
-        SAMPLES_WITH_START => read_with_start(bytes, samples),
+        SAMPLES => read_plain(bytes, &mut into.samples),
+        SAMPLES_WITH_START => read_with_start(bytes, into),
         _ => Err(DecodeError::Invalid("not a samples record")),
     }
 }
@@ -177,42 +219,72 @@ fn read_plain(mut bytes: Bytes<'_>, samples: &mut Vec<RefSample>) -> Result<(), 
     Ok(())
 }
 
-fn read_with_start(mut bytes: Bytes<'_>, samples: &mut Vec<RefSample>) -> Result<(), DecodeError> {
+fn read_with_start(mut bytes: Bytes<'_>, into: &mut RecordSamples) -> Result<(), DecodeError> {
     let mut place = PlaceWithStart::default();
     while !bytes.is_empty() {
-        let (series, t) = place.next(&mut bytes)?;
-        samples.push(RefSample { series, t, v: f64::from_bits(bytes.be64()?) });
+        let (series, t, start) = place.next(&mut bytes)?;
+        into.samples.push(RefSample { series, t, v: f64::from_bits(bytes.be64()?) });
+        into.starts.push(start);
     }
     Ok(())
 }
 
-/// Series and times of records with start timestamps: refs are relative to the sample before, times to the first. The start timestamps are
-/// passed over.
+/// Series and times of records with start timestamps: refs are relative to the sample before, times and start timestamps to those of the first.
 #[derive(Default)]
 struct PlaceWithStart {
+    /// Of the sample before.
     series: u64,
-    first_t: Option<Timestamp>,
+    start: Timestamp,
+    /// Time and start timestamp of the first.
+    first: Option<(Timestamp, Timestamp)>,
 }
 
 impl PlaceWithStart {
+    /// What stands before the start timestamp of all but the first sample.
+    const UNKNOWN: u8 = 0;
+    const AS_BEFORE: u8 = 1;
     const EXPLICIT: u8 = 2;
 
-    fn next(&mut self, bytes: &mut Bytes<'_>) -> Result<(u64, Timestamp), DecodeError> {
+    /// The series, time and start timestamp of the next sample.
+    fn next(&mut self, bytes: &mut Bytes<'_>) -> Result<(u64, Timestamp, Timestamp), DecodeError> {
         self.series = self.series.wrapping_add(bytes.varint()?.cast_unsigned());
         let t = bytes.varint()?;
-        let Some(first_t) = self.first_t else {
-            self.first_t = Some(t);
-            bytes.varint()?;
-            return Ok((self.series, t));
+        let Some((first_t, first_start)) = self.first else {
+            self.start = bytes.varint()?;
+            self.first = Some((t, self.start));
+            return Ok((self.series, t, self.start));
         };
-        match bytes.u8()? {
-            0 | 1 => {}
-            Self::EXPLICIT => {
-                bytes.varint()?;
-            }
+        self.start = match bytes.u8()? {
+            Self::UNKNOWN => 0,
+            Self::AS_BEFORE => self.start,
+            Self::EXPLICIT => first_start.wrapping_add(bytes.varint()?),
             _ => return Err(DecodeError::Invalid("start timestamp marker is unknown")),
+        };
+        Ok((self.series, first_t.wrapping_add(t), self.start))
+    }
+
+    /// Writes the series, time and start timestamp of the next sample.
+    fn put(&mut self, record: &mut Vec<u8>, series: u64, t: Timestamp, start: Timestamp) {
+        put_varint(record, series.wrapping_sub(self.series).cast_signed());
+        match self.first {
+            None => {
+                put_varint(record, t);
+                put_varint(record, start);
+                self.first = Some((t, start));
+            }
+            Some((first_t, first_start)) => {
+                put_varint(record, t.wrapping_sub(first_t));
+                if start == 0 {
+                    record.push(Self::UNKNOWN);
+                } else if start == self.start {
+                    record.push(Self::AS_BEFORE);
+                } else {
+                    record.push(Self::EXPLICIT);
+                    put_varint(record, start.wrapping_sub(first_start));
+                }
+            }
         }
-        Ok((self.series, first_t.wrapping_add(t)))
+        (self.series, self.start) = (series, start);
     }
 }
 
@@ -407,8 +479,8 @@ mod tests {
     use super::*;
 
     fn samples_of(record: &[u8]) -> Result<Vec<RefSample>, DecodeError> {
-        let mut samples = vec![];
-        read_samples(record, &mut samples).map(|()| samples)
+        let mut read = RecordSamples::default();
+        read_samples(record, &mut read).map(|()| read.samples)
     }
 
     fn series_of(record: &[u8]) -> Result<Vec<(u64, String)>, DecodeError> {
@@ -447,12 +519,14 @@ mod tests {
         record.extend(2.0_f64.to_bits().to_be_bytes());
         record.extend([0, 8, 2, 8]);
         record.extend(3.0_f64.to_bits().to_be_bytes());
-        let expected = [(5, 10, 1.0), (6, 12, 2.0), (6, 14, 3.0)].map(|(series, t, v)| RefSample {
-            series,
-            t,
-            v,
-        });
-        assert_eq!(samples_of(&record).unwrap(), expected);
+        let of = |series, t, v, start| (RefSample { series, t, v }, start);
+        let expected = [of(5, 10, 1.0, 3), of(6, 12, 2.0, 3), of(6, 14, 3.0, 7)];
+        let mut read = RecordSamples::default();
+        read_samples(&record, &mut read).unwrap();
+        assert!(read.has_starts() && read.iter().eq(expected));
+        let mut written = vec![];
+        put_samples_with_starts(&mut written, read.iter());
+        assert_eq!(written, record);
     }
 
     #[test]
@@ -530,6 +604,19 @@ mod tests {
                     prop_assert!(found.len() < input_len(&record, len));
                 }
             }
+        }
+
+        #[test]
+        fn round_trip_of_start_timestamps(
+            input in prop::collection::vec((any::<u64>(), any::<i64>(), prop_oneof![Just(0), Just(7), any::<i64>()]), 1..50),
+        ) {
+            let mut record = vec![];
+            let samples = input.iter().map(|&(series, t, start)| (RefSample { series, t, v: 1.0 }, start));
+            put_samples_with_starts(&mut record, samples);
+            let mut read = RecordSamples::default();
+            read_samples(&record, &mut read).unwrap();
+            let found: Vec<_> = read.iter().map(|(sample, start)| (sample.series, sample.t, start)).collect();
+            prop_assert_eq!(found, input);
         }
 
         #[test]
