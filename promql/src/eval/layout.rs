@@ -275,7 +275,11 @@ impl Even {
             *self = Self { every, ..Self::default() };
         }
         let [of_first, of_last] = &mut self.found;
-        let of_first = even_until(times, every, before, of_first).saturating_sub(first);
+        even_until(times, every, before, of_first);
+        if of_first.contains(&last) {
+            of_last.clone_from(of_first);
+        }
+        let of_first = of_first.end.saturating_sub(first);
         let until = even_until(times, every, last, of_last);
         // The neighbour behind must be even, too, unless there is none.
         let of_last = if until + 1 < times.len() { until.saturating_sub(1) } else { until };

@@ -112,6 +112,9 @@ pub(super) fn extrapolated(
     kind: Kind,
     out: &mut [f64],
 ) -> Result<WindowSizes, QueryFailure> {
+    if frame.steps.count == 1 {
+        return Ok(extrapolated_once(columns, frame, kind, out));
+    }
     let values = columns.floats();
     let layout = layouts.of(columns.times(), frame, Shape::Whole, |run| {
         Extrapolation::new(run, kind, frame.range)
@@ -154,6 +157,26 @@ pub(super) fn extrapolated(
         }
     }
     Ok(layout.sizes)
+}
+
+/// As [`extrapolated`], of one window, which is not worth a layout.
+fn extrapolated_once(
+    columns: &Columns,
+    frame: Frame<'_>,
+    kind: Kind,
+    out: &mut [f64],
+) -> WindowSizes {
+    frame.fill(columns.times(), out, |window| {
+        let values = &columns.floats()[window.rows.clone()];
+        let [first, .., last] = values else { return ABSENT };
+        let mut change = last - first;
+        if kind != Kind::Delta {
+            for pair in values.windows(2).filter(|pair| pair[1] < pair[0]) {
+                change += pair[0];
+            }
+        }
+        change * Sampled::new(columns, frame, &window).factor(change, *first, kind)
+    })
 }
 
 /// Resets that are added before the clock is looked at again.

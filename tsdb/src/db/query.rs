@@ -404,17 +404,11 @@ impl Selected<'_> {
         })
     }
 
-    /// Looks at the memory of the series from `index` on, once for some of them.
-    fn look_ahead(&self, series: &[HeadSeries], index: usize, range: TimeRange) {
-        if index.is_multiple_of(LOOK_AHEAD) {
-            let next = &series[index..series.len().min(index + LOOK_AHEAD)];
-            self.view.db.head.read().look_ahead(next, range.min);
-        }
-    }
-
+    /// Reads a series of the head; `ahead` are those that are read next, if these are to be looked at together.
     fn read_head(
         &self,
         series: HeadSeries,
+        ahead: &[HeadSeries],
         range: TimeRange,
         into: &mut Columns,
         context: &QueryContext,
@@ -422,7 +416,12 @@ impl Selected<'_> {
         let view = self.view;
         let horizon = Horizon { last_t: series.last_t, batch: view.batch, from: view.head_from };
         self.spare.with(|SpareMemory { chunks, .. }| {
-            view.db.head.read().collect_samples(series.series, range, horizon, chunks);
+            let head = view.db.head.read();
+            if !ahead.is_empty() {
+                head.look_ahead(ahead, range.min.max(horizon.from), chunks);
+            }
+            head.collect_samples(series.series, range, horizon, chunks);
+            drop(head);
             chunks.read(range, horizon, into, context)
         })
     }
@@ -435,16 +434,23 @@ struct SpareMemory {
     labels: LabelsReader,
 }
 
-/// Memory that no thread uses at the moment: as many pieces as there were threads at a time.
+/// Memory that no thread uses at the moment: as many pieces as there were threads at a time. It is asked for twice for each series.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "they are large, and taken and put back for every series")]
-struct Spare(Mutex<Vec<Box<SpareMemory>>>);
+struct Spare {
+    /// For the first threads, each of which holds on to one while it uses it.
+    first: [Mutex<Option<Box<SpareMemory>>>; 4],
+    others: Mutex<Vec<Box<SpareMemory>>>,
+}
 
 impl Spare {
     fn with<T>(&self, f: impl FnOnce(&mut SpareMemory) -> T) -> T {
-        let mut memory = self.0.lock().pop().unwrap_or_default();
+        if let Some(mut memory) = self.first.iter().find_map(Mutex::try_lock) {
+            return f(memory.get_or_insert_default());
+        }
+        let mut memory = self.others.lock().pop().unwrap_or_default();
         let result = f(&mut memory);
-        self.0.lock().push(memory);
+        self.others.lock().push(memory);
         result
     }
 }
@@ -489,8 +495,12 @@ impl SeriesSet for Selected<'_> {
         let start = into.len();
         match &self.series {
             SelectedSeries::Head(series, _) => {
-                self.look_ahead(series, index, range);
-                self.read_head(series[index], range, into, context)?;
+                let ahead = if index.is_multiple_of(LOOK_AHEAD) {
+                    &series[index..series.len().min(index + LOOK_AHEAD)]
+                } else {
+                    &[]
+                };
+                self.read_head(series[index], ahead, range, into, context)?;
             }
             SelectedSeries::Block => {
                 let series = u32::try_from(index).unwrap_or(u32::MAX);
@@ -502,7 +512,7 @@ impl SeriesSet for Selected<'_> {
                     self.read_block(*part, range, into, context)?;
                 }
                 if let Some(series) = parts.head {
-                    self.read_head(series, range, into, context)?;
+                    self.read_head(series, &[], range, into, context)?;
                 }
             }
         }

@@ -47,6 +47,17 @@ struct End {
     mark: Option<XorMark>,
 }
 
+/// Where reading a series goes on, as it was found when it was looked at ahead.
+#[derive(Debug)]
+struct Ahead {
+    series: u64,
+    /// First time of its open chunk.
+    chunk: Timestamp,
+    /// Of what is to be read.
+    from: Timestamp,
+    mark: Option<XorMark>,
+}
+
 /// See the module's description. Reusable.
 #[derive(Debug)]
 pub(crate) struct SeriesChunks {
@@ -61,6 +72,10 @@ pub(crate) struct SeriesChunks {
     open_range: TimeRange,
     /// Of the open chunk, if nothing but its end is wanted.
     end: Option<End>,
+    /// Of the series that were looked at together, in order.
+    ahead: Vec<Ahead>,
+    /// The one of these that is probably read next.
+    next_ahead: usize,
     /// To note better places, once an end was wanted.
     marks: Option<Arc<Marks>>,
     late: Vec<LateSample>,
@@ -96,9 +111,17 @@ impl Head {
         self.collect_chunks(series, range, horizon, true, into);
     }
 
-    /// Looks at the memory in which reading series from `from` on begins. A large head lies all over the memory, and where it waits for it series
-    /// by series, a query does little else; here no look depends on another, so the processor waits for many at once.
-    pub(crate) fn look_ahead(&self, series: &[HeadSeries], from: Timestamp) {
+    /// Looks at the memory in which reading series from `from` on begins, and keeps the places where it goes on in `into`. A large head lies all over
+    /// the memory, and where it waits for it series by series, a query does little else; here no look depends on another, so the processor waits
+    /// for many at once.
+    pub(crate) fn look_ahead(
+        &self,
+        series: &[HeadSeries],
+        from: Timestamp,
+        into: &mut SeriesChunks,
+    ) {
+        into.ahead.clear();
+        into.next_ahead = 0;
         let series = &series[..series.len().min(LOOK_AHEAD)];
         let mut slots = [0; LOOK_AHEAD];
         let mut seen = 0;
@@ -110,15 +133,16 @@ impl Head {
             let (Some(open), Some(last)) = (self.open.get(at), self.last.get(at)) else { return };
             seen ^= open.min_time() ^ last.t ^ i64::from(self.labels.first_pair(at));
         }
-        let mut marks = [0; LOOK_AHEAD];
-        for (mark, (one, &at)) in marks.iter_mut().zip(series.iter().zip(slots)) {
-            let known = self.marks.get(one.series, self.open[at].min_time(), from);
-            *mark = known.map_or(0, |mark| mark.byte());
+        for (one, &at) in series.iter().zip(slots) {
+            let (series, chunk) = (one.series, self.open[at].min_time());
+            let mark = self.marks.get(series, chunk, from);
+            into.ahead.push(Ahead { series, chunk, from, mark });
         }
-        for (&at, &mark) in slots.iter().zip(&marks) {
+        for (&at, ahead) in slots.iter().zip(&into.ahead) {
             if self.open[at].count() == 0 || self.open[at].is_histogram() {
                 continue;
             }
+            let mark = ahead.mark.map_or(0, |mark| mark.byte());
             let lines = self.open_payload(at).get(mark..).unwrap_or_default().chunks(LINE_BYTES);
             seen ^= lines.fold(0, |seen, line| seen ^ i64::from(line[0]));
         }
@@ -162,7 +186,10 @@ impl Head {
                 && min_time < range.min
                 && !open.is_histogram()
                 && open.count() > SAMPLES_WORTH_A_MARK;
-            into.end = wants_end.then(|| End { mark: self.marks.get(series, min_time, range.min) });
+            into.end = wants_end.then(|| {
+                let known = into.seen_ahead(series, min_time, range.min);
+                End { mark: known.unwrap_or_else(|| self.marks.get(series, min_time, range.min)) }
+            });
             if wants_end && into.marks.is_none() {
                 into.marks = Some(Arc::clone(&self.marks));
             }
@@ -227,6 +254,8 @@ impl Default for SeriesChunks {
             open_encoding: None,
             open_range: TimeRange::ALL,
             end: None,
+            ahead: Vec::new(),
+            next_ahead: 0,
             marks: None,
             late: Vec::new(),
             late_chunks: Vec::new(),
@@ -250,6 +279,20 @@ impl SeriesChunks {
         self.late_chunks.clear();
         self.deleted.clear();
         self.starts.clear();
+    }
+
+    /// What was found when the series was looked at ahead, if it was and nothing has changed since.
+    fn seen_ahead(
+        &mut self,
+        series: u64,
+        chunk: Timestamp,
+        from: Timestamp,
+    ) -> Option<Option<XorMark>> {
+        // They are read in that order, but some without.
+        let rest = self.ahead.get(self.next_ahead..)?;
+        self.next_ahead += rest.iter().take_while(|ahead| ahead.series != series).count();
+        let ahead = self.ahead.get(self.next_ahead)?;
+        ((ahead.chunk, ahead.from) == (chunk, from)).then_some(ahead.mark)
     }
 
     /// Appends the samples in `range` to `into`; to be called with what was collected for the same range.
