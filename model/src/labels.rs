@@ -133,10 +133,30 @@ impl Labels {
         self.keeping(|name| names.contains(&name))
     }
 
-    /// The labels whose names `keep` accepts. What stays is packed as it was, so it is copied piece by piece.
+    /// The labels whose names `keep` accepts.
     fn keeping(&self, keep: impl Fn(&str) -> bool) -> Self {
+        match self.packed_kept(keep, &mut String::new()) {
+            kept if kept.len() == self.0.len() => self.clone(),
+            "" => Self::empty(),
+            kept => Self(Arc::from(kept)),
+        }
+    }
+
+    /// The packed form, which is that of no other set.
+    #[must_use]
+    pub fn packed(&self) -> &str {
+        &self.0
+    }
+
+    /// The [packed form](Self::packed) of the set with nothing but the labels whose names `keep` accepts, without making that set. What stays is
+    /// packed as it was; where it does not lie together, it is put together in `pieces`.
+    pub fn packed_kept<'p>(
+        &'p self,
+        keep: impl Fn(&str) -> bool,
+        pieces: &'p mut String,
+    ) -> &'p str {
         let packed = &*self.0;
-        let mut pieces: Option<String> = None;
+        pieces.clear();
         let (mut from, mut to, mut rest) = (0, 0, packed);
         while !rest.is_empty() {
             let start = packed.len() - rest.len();
@@ -146,23 +166,16 @@ impl Labels {
                 continue;
             }
             if to != start {
-                if from < to {
-                    let pieces = pieces.get_or_insert_with(|| String::with_capacity(packed.len()));
-                    pieces.push_str(&packed[from..to]);
-                }
+                pieces.push_str(&packed[from..to]);
                 from = start;
             }
             to = packed.len() - rest.len();
         }
-        match pieces {
-            Some(mut pieces) => {
-                pieces.push_str(&packed[from..to]);
-                Self(Arc::from(pieces))
-            }
-            None if to - from == packed.len() => self.clone(),
-            None if from == to => Self::empty(),
-            None => Self(Arc::from(&packed[from..to])),
+        if pieces.is_empty() {
+            return &packed[from..to];
         }
+        pieces.push_str(&packed[from..to]);
+        pieces
     }
 
     /// A hash that is the same in every process: XXH64 of the packed form.
@@ -247,7 +260,17 @@ fn push_prefixed(packed: &mut String, text: &str) {
 }
 
 /// Takes one length-prefixed text off the front.
+#[inline]
 fn split_prefixed(packed: &str) -> (&str, &str) {
+    match packed.as_bytes()[0] {
+        // Most are short.
+        len if len & MORE == 0 => packed[1..].split_at(usize::from(len)),
+        _ => split_long(packed),
+    }
+}
+
+/// As [`split_prefixed`], of a text whose length has several digits.
+fn split_long(packed: &str) -> (&str, &str) {
     let bytes = packed.as_bytes();
     let (mut len, mut at) = (usize::from(bytes[0]) & DIGIT_MASK, 1);
     while bytes[at - 1] & MORE != 0 {

@@ -40,7 +40,7 @@ fn range(query: &str, context: &QueryContext) -> Result<QueryResult, QueryFailur
     engine().range(&store(), query, 0, 1_000_000, step, &QueryOptions::default(), context)
 }
 
-const QUERIES: [&str; 24] = [
+const QUERIES: [&str; 26] = [
     "m",
     "rate(m[1m])",
     "sum by (a) (rate(m[1m]))",
@@ -52,6 +52,8 @@ const QUERIES: [&str; 24] = [
     "limit_ratio(0.5, m)",
     "m + on (a, le) m",
     "m * on (a) group_left n",
+    "n{a=~\"[0-5]\"} + on (a) fill (7) n{a=~\"[4-8]\"}",
+    "n{a=~\"[0-5]\"} - on (a) group_right fill_left (7) m",
     "m and on (a) n",
     "m or n",
     "m unless n",

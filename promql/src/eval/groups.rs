@@ -1,9 +1,9 @@
 //! Groups of series that have labels in common: those that an aggregation makes one of, or that operators match on.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use foldhash::HashMap;
-use model::{Charge, Label, Labels, METRIC_NAME};
+use model::{Charge, Labels, METRIC_NAME};
 
 use super::block::entry_bytes;
 use super::failure::QueryFailure;
@@ -20,13 +20,17 @@ pub(super) fn group_labels(labels: &Labels, grouping: &Grouping<'_>) -> Labels {
     }
 }
 
-/// Those of `labels` that are among [`group_labels`].
-fn in_common<'l>(labels: &'l Labels, grouping: &Grouping<'_>) -> impl Iterator<Item = Label<'l>> {
-    let without = grouping.without;
-    labels.iter().filter(move |label| {
-        let is_named = grouping.labels.contains(&label.name);
-        if without { !is_named && label.name != METRIC_NAME } else { is_named }
-    })
+/// The packed form of [`group_labels`]; it may be put together in `pieces`.
+fn packed_in_common<'p>(
+    labels: &'p Labels,
+    grouping: &Grouping<'_>,
+    pieces: &'p mut String,
+) -> &'p str {
+    let is_in_common = |name: &str| {
+        let is_named = grouping.labels.contains(&name);
+        if grouping.without { !is_named && name != METRIC_NAME } else { is_named }
+    };
+    labels.packed_kept(is_in_common, pieces)
 }
 
 /// Groups in the order in which their first series come.
@@ -37,6 +41,8 @@ pub(super) struct Groups {
     by_hash: HashMap<u64, usize>,
     /// For each group the one before of the same hash.
     older: Vec<Option<usize>>,
+    /// Where labels in common are put together.
+    pieces: String,
 }
 
 impl Groups {
@@ -50,13 +56,12 @@ impl Groups {
         grouping: &Grouping<'_>,
         charge: &mut Charge,
     ) -> Result<usize, QueryFailure> {
-        let mut hasher = self.by_hash.hasher().build_hasher();
-        in_common(labels, grouping).for_each(|label| label.hash(&mut hasher));
-        let hash = hasher.finish();
+        let in_common = packed_in_common(labels, grouping, &mut self.pieces);
+        let hash = self.by_hash.hasher().hash_one(in_common);
         let newest = self.by_hash.get(&hash).copied();
         let mut known = newest;
         while let Some(group) = known {
-            if self.labels[group].iter().eq(in_common(labels, grouping)) {
+            if self.labels[group].packed() == in_common {
                 return Ok(group);
             }
             known = self.older[group];
@@ -96,7 +101,8 @@ mod tests {
             let grouping = Grouping { labels: names.to_vec(), without };
             let common = group_labels(&labels, &grouping);
             assert_eq!(common.to_string(), expected);
-            assert!(in_common(&labels, &grouping).eq(&common));
+            let mut pieces = String::from("of another set");
+            assert_eq!(packed_in_common(&labels, &grouping, &mut pieces), common.packed());
             let mut groups = Groups::default();
             let mut charge = model::Budget::unlimited().charge(0).unwrap();
             let mut of = |labels: &Labels| groups.of(labels, &grouping, &mut charge).unwrap();

@@ -210,6 +210,11 @@ impl Sides {
         // As in Prometheus, the fill value for the right is that for the "one" side, also where that is the left.
         let (fill_one, fill_many) = (join.matching.fill_right, join.matching.fill_left);
         let fills = fill_one.is_some() || fill_many.is_some();
+        let context = evaluator.context;
+        // The rows of each group, and what is looked at to see if there are too many.
+        let of_groups = groups.len() * (size_of::<Vec<usize>>() + size_of::<usize>());
+        let of_rows = one.len() * size_of::<usize>() + steps.count;
+        let _held = context.budget.charge(of_groups + of_rows)?;
         let conflict = check_one_side(many, one, one_groups, groups, side, fills);
         let mut by_group = vec![Vec::new(); groups.len()];
         for (index, group) in one_groups.iter().enumerate() {
@@ -223,25 +228,27 @@ impl Sides {
             Some(_) => Some(presence(evaluator, one, one_groups, groups.len())?),
             None => None,
         };
+        // A row that stands in for one that is missing.
+        let mut filled = if fills { Some(evaluator.empty_row(steps)?) } else { None };
         for (index, &group) in many_groups.iter().enumerate() {
-            evaluator.context.check()?;
+            context.check()?;
             let side = (many.series(index), many.row(index));
             for &partner in &by_group[group] {
                 pairs.combine(group, side, (one.series(partner), one.row(partner)))?;
             }
-            if let (Some(fill), Some(on_one)) = (fill_one, &on_one) {
+            if let (Some(fill), Some(on_one), Some(values)) = (fill_one, &on_one, &mut filled) {
                 let matched = &on_one.set[group * steps.count..][..steps.count];
-                let values = fill_values(fill, matched);
-                let row = RowRef { values: &values, histograms: Histograms::NONE };
+                fill_where_missing(values, fill, matched);
+                let row = RowRef { values, histograms: Histograms::NONE };
                 pairs.combine(group, side, (&Series::new(groups.labels(group).clone()), row))?;
             }
         }
-        if let Some(fill) = fill_many {
+        if let (Some(fill), Some(values)) = (fill_many, &mut filled) {
             for (index, &group) in one_groups.iter().enumerate() {
-                evaluator.context.check()?;
+                context.check()?;
                 let matched = &pairs.matched.set[group * steps.count..][..steps.count];
-                let values = fill_values(fill, matched);
-                let row = RowRef { values: &values, histograms: Histograms::NONE };
+                fill_where_missing(values, fill, matched);
+                let row = RowRef { values, histograms: Histograms::NONE };
                 let series = Series::new(groups.labels(group).clone());
                 pairs.combine(group, (&series, row), (one.series(index), one.row(index)))?;
             }
@@ -257,18 +264,20 @@ impl Sides {
     }
 }
 
-/// A row that stands in for one that is missing: a value where there is no match.
-fn fill_values(fill: f64, matched: &[bool]) -> Vec<f64> {
-    matched.iter().map(|matched| if *matched { ABSENT } else { fill }).collect()
+/// Puts a value where there is no match.
+fn fill_where_missing(values: &mut [f64], fill: f64, matched: &[bool]) {
+    for (value, matched) in values.iter_mut().zip(matched) {
+        *value = if *matched { ABSENT } else { fill };
+    }
 }
 
 /// What is to be said about pairs with histograms, and about cutting floats.
-#[derive(Default)]
 struct Remarks {
     /// Of each step the last one alone, as in Prometheus. Empty if there was none.
     last: Vec<Option<Remark>>,
     /// The steps at which the current pair has no result, and so is no match. Empty if there is none.
     failed: Vec<bool>,
+    held: Charge,
 }
 
 impl Remarks {
@@ -279,12 +288,12 @@ impl Remarks {
         left: RowRef<'_>,
         right: RowRef<'_>,
         out: &mut [f64],
-    ) -> Histograms {
+    ) -> Result<Histograms, QueryFailure> {
         let mut histograms = Histograms::default();
         self.failed.clear();
         let floats_only = left.histograms.is_empty() && right.histograms.is_empty();
         if floats_only && !trims(combination.op) {
-            return histograms;
+            return Ok(histograms);
         }
         for step in 0..out.len() {
             let (Some(left), Some(right)) = (left.at(step), right.at(step)) else { continue };
@@ -300,12 +309,15 @@ impl Remarks {
                 }
             };
             if let Some(remark) = remark {
+                if self.last.is_empty() {
+                    self.held.grow(out.len() * size_of::<(Option<Remark>, bool)>())?;
+                }
                 self.last.resize(out.len(), None);
                 self.last[step] = Some(remark);
             }
             put(out, &mut histograms, step, value);
         }
-        histograms
+        Ok(histograms)
     }
 }
 
@@ -386,7 +398,11 @@ impl<'j> Pairs<'j> {
             matched,
             by_labels: HashMap::new(),
             seen: Flags::new(evaluator, 0)?,
-            remarks: Remarks::default(),
+            remarks: Remarks {
+                last: Vec::new(),
+                failed: Vec::new(),
+                held: evaluator.context.budget.charge(0)?,
+            },
             out: evaluator.empty_row(steps)?,
         })
     }
@@ -404,7 +420,7 @@ impl<'j> Pairs<'j> {
         let (left, right) = if swapped { (one_row, many_row) } else { (many_row, one_row) };
         self.out.fill(ABSENT);
         combination.rows(left.values, right.values, &mut self.out);
-        let histograms = self.remarks.combine(combination, left, right, &mut self.out);
+        let histograms = self.remarks.combine(combination, left, right, &mut self.out)?;
         let series = self.claim(group, many, one, (many_row.values, one_row.values))?;
         let mut row = Row { values: &mut self.out, histograms };
         (self.failure.duplicates..self.width).for_each(|step| row.remove(step));
