@@ -14,6 +14,9 @@ use super::window::{Cursor, Frame, WindowSizes, is_between};
 const LAYOUTS_MAX: usize = 16;
 const BYTES_MAX: usize = 1 << 20;
 
+/// How many runs before one are looked at for one that is like it.
+const RUNS_BACK: usize = 4;
+
 /// Steps one after the other whose windows are alike: as many samples, as far from each other and from the ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Run {
@@ -42,6 +45,11 @@ impl Run {
     ) -> Self {
         let (first, last) = (samples.start, samples.end - 1);
         Self { steps, first, last, stride: 0, to_start, sampled, to_end }
+    }
+
+    /// What windows are alike in: how many samples they have, and how far these are from each other and from the ends.
+    const fn likeness(&self) -> (usize, i64, i64, i64) {
+        (self.last - self.first, self.to_start, self.sampled, self.to_end)
     }
 
     /// Whether the next step of the run has its window there, `next` being a run of that step alone.
@@ -94,9 +102,9 @@ impl<T> Default for Layouts<T> {
     }
 }
 
-impl<T> Layouts<T> {
-    /// The layout of the windows of `frame` among samples at `times`; `make` is given each run of a new one. All calls must be with the same
-    /// frame, shape and meaning of `make`.
+impl<T: Copy> Layouts<T> {
+    /// The layout of the windows of `frame` among samples at `times`; `make` is given runs of a new one, and what it makes of one holds for others
+    /// whose windows are alike. All calls must be with the same frame, shape and meaning of `make`.
     ///
     /// # Errors
     /// [`QueryFailure::OverBudget`]
@@ -138,7 +146,7 @@ impl<T> Layouts<T> {
     }
 }
 
-impl<T> Layout<T> {
+impl<T: Copy> Layout<T> {
     fn empty() -> Self {
         let sizes = WindowSizes::default();
         Self { times: Vec::new(), runs: Vec::new(), sizes, made: Vec::new() }
@@ -199,7 +207,14 @@ impl<T> Layout<T> {
             cursor.skip(alike * run.stride);
         }
         self.made.clear();
-        self.made.extend(self.runs.iter().map(make));
+        for (at, run) in self.runs.iter().enumerate() {
+            // A sample that comes late changes two windows, between which and behind which all are as they were before.
+            let before = at.saturating_sub(RUNS_BACK);
+            let is_alike = |other: &Run| other.likeness() == run.likeness();
+            let alike = self.runs[before..at].iter().rposition(is_alike);
+            let made = alike.map_or_else(|| make(run), |alike| self.made[before + alike]);
+            self.made.push(made);
+        }
     }
 }
 
@@ -338,9 +353,10 @@ mod tests {
             lasts.push((window.step, last, last));
         });
         let mut layouts = Layouts::default();
-        let layout = layouts.of(times, frame, Shape::Whole, |run| run.clone()).unwrap();
+        let layout = layouts.of(times, frame, Shape::Whole, Run::likeness).unwrap();
         assert_eq!(windows(&layout.runs), expected, "{steps:?}");
-        assert_eq!((layout.sizes, &layout.made), (sizes, &layout.runs));
+        let made: Vec<_> = layout.runs.iter().map(Run::likeness).collect();
+        assert_eq!((layout.sizes, &layout.made), (sizes, &made));
         for run in &layout.runs {
             for (at, step) in run.steps.clone().enumerate() {
                 let first = times[run.first + at * run.stride];
