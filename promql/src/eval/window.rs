@@ -159,12 +159,8 @@ impl Cursor {
             self.rows = expected;
             return self.rows.clone();
         }
-        while times.get(self.rows.end).is_some_and(|t| *t <= end) {
-            self.rows.end += 1;
-        }
-        while self.rows.start < self.rows.end && times[self.rows.start] <= start {
-            self.rows.start += 1;
-        }
+        self.rows.end = first_after(times, self.rows.end, end);
+        self.rows.start = first_after(&times[..self.rows.end], self.rows.start, start);
         self.moved = (self.rows.start - before.start, self.rows.end - before.end);
         self.rows.clone()
     }
@@ -174,6 +170,16 @@ impl Cursor {
         self.rows.start += samples;
         self.rows.end += samples;
     }
+}
+
+/// The first sample from `from` on that is after `t`; the number of samples if there is none.
+#[inline]
+fn first_after(times: &[Timestamp], from: usize, t: Timestamp) -> usize {
+    /// Most windows move on by few samples, but the first begins and ends anywhere.
+    const NEAR: usize = 4;
+    let near = times.len().min(from + NEAR);
+    let found = (from..near).find(|&at| times[at] > t);
+    found.unwrap_or_else(|| near + times[near..].partition_point(|time| *time <= t))
 }
 
 /// Whether just the samples of `rows`, one at least, are after `start` and up to `end`. May say no where there is none before.
