@@ -4,7 +4,7 @@
 //! a conflict only at steps at which both have a sample.
 
 use foldhash::{HashMap, HashMapExt};
-use model::{Charge, Labels, LabelsBuilder};
+use model::{Charge, Labels, LabelsBuilder, QueryContext};
 
 use super::arithmetic::{Combination, changes_metric, trims};
 use super::block::{
@@ -211,11 +211,7 @@ impl Sides {
         let (fill_one, fill_many) = (join.matching.fill_right, join.matching.fill_left);
         let fills = fill_one.is_some() || fill_many.is_some();
         let context = evaluator.context;
-        // The rows of each group, and what is looked at to see if there are too many.
-        let of_groups = groups.len() * (size_of::<Vec<usize>>() + size_of::<usize>());
-        let of_rows = one.len() * size_of::<usize>() + steps.count;
-        let _held = context.budget.charge(of_groups + of_rows)?;
-        let conflict = check_one_side(many, one, one_groups, groups, side, fills);
+        let conflict = check_one_side(context, many, (one, one_groups), groups, side, fills)?;
         let mut by_group = vec![Vec::new(); groups.len()];
         for (index, group) in one_groups.iter().enumerate() {
             by_group[*group].push(index);
@@ -324,19 +320,22 @@ impl Remarks {
 /// Each group must have one sample at most on the "one" side, at steps at which the other side has any sample at all, or is filled. Otherwise
 /// the first step at which that is not so, and the error: of several errors that of the earliest step is the one to report.
 fn check_one_side(
+    context: &QueryContext,
     many: &Block,
-    one: &Block,
-    one_groups: &[usize],
+    (one, one_groups): (&Block, &[usize]),
     groups: &MatchGroups<'_>,
     side: &'static str,
     fills: bool,
-) -> Option<(usize, ExecutionError)> {
+) -> Result<Option<(usize, ExecutionError)>, QueryFailure> {
+    let mut held = context.budget.charge(groups.len() * size_of::<usize>())?;
     let mut counts = vec![0_usize; groups.len()];
     one_groups.iter().for_each(|group| counts[*group] += 1);
     if counts.iter().all(|count| *count <= 1) {
-        return None;
+        return Ok(None);
     }
     let width = one.width();
+    // Whether steps matter, and the groups of one step.
+    held.grow(width + one.len() * 2 * size_of::<(usize, usize)>())?;
     let mut matters = vec![fills; width];
     for (_, row) in many.rows() {
         matters.iter_mut().zip(row.values).for_each(|(matters, v)| *matters |= is_present(*v));
@@ -354,11 +353,11 @@ fn check_one_side(
                 let (first, second) = if a <= b { (a, b) } else { (b, a) };
                 let group = groups.labels(*group).to_string();
                 let error = ExecutionError::DuplicateMatch { group, side, first, second };
-                return Some((step, error));
+                return Ok(Some((step, error)));
             }
         }
     }
-    None
+    Ok(None)
 }
 
 /// Combines pairs, collects the results and finds those that are ambiguous.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use chunkenc::{ChunkError, Encoding, MergedChunk, with_starts};
+use chunkenc::{ChunkError, Encoding, with_starts};
 use model::{TimeRange, Timestamp};
 
 use super::symbol_list::SymbolList;
@@ -47,19 +47,23 @@ impl SourceSeries {
         self.chunks.push(SourceChunk { range, encoding, bytes: start..self.bytes.len() });
     }
 
-    /// Encodes the chunks again, with the start timestamps that `start_of` gives for a time, 0 where unknown.
+    /// Encodes the chunks that may have start timestamps again, with those that `start_of` gives for a time, 0 where unknown.
     pub(crate) fn add_starts(
         &mut self,
+        may_have: impl Fn(TimeRange) -> bool,
         start_of: impl Fn(Timestamp) -> Timestamp,
     ) -> Result<(), ChunkError> {
-        let mut chunks = Vec::new();
-        for (_, encoding, bytes) in self.chunks() {
-            chunks.extend(with_starts(encoding, bytes, &start_of)?);
-        }
-        self.chunks.clear();
-        self.bytes.clear();
-        for MergedChunk { encoding, min_t, max_t, bytes, .. } in chunks {
-            self.push_chunk(TimeRange::new(min_t, max_t), encoding, &bytes);
+        let before = std::mem::take(self);
+        self.labels.clone_from(&before.labels);
+        for (range, encoding, bytes) in before.chunks() {
+            if !may_have(range) {
+                self.push_chunk(range, encoding, bytes);
+                continue;
+            }
+            for chunk in with_starts(encoding, bytes, &start_of)? {
+                let range = TimeRange::new(chunk.min_t, chunk.max_t);
+                self.push_chunk(range, chunk.encoding, &chunk.bytes);
+            }
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::{Duration, Instant};
 
-use model::Clock;
+use model::{Clock, HistogramValue};
 use parking_lot::{Mutex, RwLock};
 use telemetry::Registry;
 
@@ -22,6 +22,7 @@ use crate::head::views::Views;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::recode::SampleValue;
+use crate::wal::record::histograms::RefHistogram;
 use crate::wal::record::{self, RefSample, histograms};
 use crate::wal::{Wal, WalError};
 
@@ -286,19 +287,29 @@ struct Filled {
 fn log_late(writer: &mut Writer, samples: &[Supplemented]) -> Result<(), WalError> {
     const SAMPLES_PER_RECORD: usize = 10_000;
     for part in samples.chunks(SAMPLES_PER_RECORD) {
-        let (mut floats, mut of_histograms) = (Vec::new(), Vec::new());
-        for Supplemented { series, t, value } in part {
+        let (mut floats, mut with_starts) = (Vec::new(), Vec::new());
+        let (mut of_histograms, mut integers, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for &Supplemented { series, t, start, ref value } in part {
             match value {
-                SampleValue::Float(v) => {
-                    floats.push(RefSample { series: *series, t: *t, v: *v });
+                SampleValue::Float(v) if start == 0 => floats.push(RefSample { series, t, v: *v }),
+                SampleValue::Float(v) => with_starts.push((RefSample { series, t, v: *v }, start)),
+                SampleValue::Histogram(histogram) if start == 0 => {
+                    of_histograms.push((series, t, histogram));
                 }
-                SampleValue::Histogram(histogram) => of_histograms.push((*series, *t, histogram)),
+                SampleValue::Histogram(histogram) => {
+                    let is_integer = matches!(histogram, HistogramValue::Integer(_));
+                    let of_kind = if is_integer { &mut integers } else { &mut others };
+                    of_kind.push(RefHistogram { series, t, start, histogram: histogram.clone() });
+                }
             }
         }
-        let (mut record, mut records) = (Vec::new(), Vec::new());
-        record::put_samples(&mut record, floats.into_iter());
+        let (mut records, mut more) = (Vec::new(), [const { Vec::new() }; 4]);
         histograms::put(&mut records, of_histograms.into_iter());
-        records.push(record);
+        record::put_samples(&mut more[0], floats.into_iter());
+        record::put_samples_with_starts(&mut more[1], with_starts.into_iter());
+        histograms::put_with_starts(&mut more[2], integers.iter());
+        histograms::put_with_starts(&mut more[3], others.iter());
+        records.extend(more.into_iter().filter(|record| !record.is_empty()));
         let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
         writer.wbl.append(&records)?;
     }

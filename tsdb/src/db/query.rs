@@ -436,7 +436,10 @@ struct SpareMemory {
 
 /// Memory that no thread uses at the moment: as many pieces as there were threads at a time. It is asked for twice for each series.
 #[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "they are large, and taken and put back for every series")]
+#[expect(
+    clippy::vec_box,
+    reason = "they are large, and taken from others and put back for every series"
+)]
 struct Spare {
     /// For the first threads, each of which holds on to one while it uses it.
     first: [Mutex<Option<Box<SpareMemory>>>; 4],

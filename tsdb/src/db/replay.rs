@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use chunkenc::Encoding;
+use chunkenc::{Encoding, decode};
 use model::{Columns, QueryContext, TimeRange, Timestamp};
 
 use super::append::is_valid_histogram;
@@ -90,6 +90,8 @@ pub(super) struct Held {
 pub(super) struct Supplemented {
     pub(super) series: u64,
     pub(super) t: Timestamp,
+    /// Its start timestamp; 0 if unknown.
+    pub(super) start: Timestamp,
     pub(super) value: SampleValue,
 }
 
@@ -398,7 +400,7 @@ impl Replay<'_> {
         if let Some((series, _)) = self.find(series)
             && self.head.late.insert(series, LateSample { t, value, batch: 0 })
         {
-            self.head.starts.note(series, t, start);
+            self.head.starts.note_late(series, t, start);
             self.counts.late += 1;
         }
     }
@@ -430,13 +432,20 @@ impl Replay<'_> {
         if source.read(chunk.range, horizon, &mut there, &context).is_err() {
             return;
         }
-        for (t, value) in decode_samples(encoding, chunk.bytes).unwrap_or_default() {
+        // A Prometheus may have chunks with start timestamps.
+        let mut with_starts = Columns::new();
+        if decode(encoding, chunk.bytes, TimeRange::ALL, &mut with_starts).is_err() {
+            return;
+        }
+        let samples = decode_samples(encoding, chunk.bytes).unwrap_or_default();
+        for (row, (t, value)) in samples.into_iter().enumerate() {
             let is_new = there.times().binary_search(&t).is_err();
             if !is_new || (t < self.head.min_valid() && !chunk.is_out_of_order) {
                 continue;
             }
             let last = self.head.last(slot).map_or(Timestamp::MIN, |last| last.t);
-            self.supplemented.push(Supplemented { series, t, value: value.clone() });
+            let start = with_starts.start(row);
+            self.supplemented.push(Supplemented { series, t, start, value: value.clone() });
             match value {
                 SampleValue::Float(v) if t > last => self.head.append(slot, t, v, None),
                 SampleValue::Histogram(histogram) if t > last => {
@@ -446,6 +455,7 @@ impl Replay<'_> {
                     self.head.late.insert(series, LateSample { t, value, batch: 0 });
                 }
             }
+            self.head.starts.note_late(series, t, start);
         }
     }
 }

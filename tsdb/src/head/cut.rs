@@ -6,7 +6,7 @@ use model::{QueryContext, QueryError, TimeRange, Timestamp};
 use super::Head;
 use super::out_of_order::LateSeries;
 use super::series_chunks::{Horizon, SeriesChunks};
-use super::starts::start_of;
+use super::starts::{may_start, start_of};
 use crate::block::source::SourceSeries;
 use crate::recode::{decode_samples, encode_samples};
 
@@ -159,10 +159,11 @@ pub(crate) fn load_chunks(
 ) -> Result<(), QueryError> {
     load_samples(plan, source, into)?;
     let starts = source.starts();
-    if starts.is_empty() {
+    if !may_start(starts, plan.range()) {
         return Ok(());
     }
-    into.add_starts(|t| start_of(starts, t)).map_err(|error| corrupt(&error))
+    let added = into.add_starts(|range| may_start(starts, range), |t| start_of(starts, t));
+    added.map_err(|error| corrupt(&error))
 }
 
 fn corrupt(error: &ChunkError) -> QueryError {

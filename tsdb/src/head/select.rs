@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use model::{QueryContext, QueryError, Sample, SeriesRef, TimeRange, Timestamp};
 
-use super::starts::start_of;
 use super::{Head, NO_SAMPLE};
 use crate::postings::LabelIndex;
 
@@ -15,8 +14,7 @@ pub(crate) struct HeadSeries {
     pub(crate) series: u64,
     /// Time of the newest sample in the view.
     pub(crate) last_t: Timestamp,
-    /// Its value, unless it is a histogram or deleted, has a start timestamp, newer samples have come since the view was opened, or late ones may
-    /// matter.
+    /// Its value, unless it is a histogram or deleted, newer samples have come since the view was opened, or late ones may matter.
     pub(crate) last_v: Option<f64>,
 }
 
@@ -52,8 +50,7 @@ impl Head {
             let Sample { t, v } = last.unwrap_or(NO_SAMPLE);
             let is_plain = !is_late
                 && !self.is_histogram(slot)
-                && !self.deletions.of(series).iter().any(|span| span.contains(t))
-                && start_of(self.starts.of(series), t) == 0;
+                && !self.deletions.of(series).iter().any(|span| span.contains(t));
             let (last_t, last_v) = match undone.get(&series) {
                 Some(&before) => (before, None),
                 None => (t, is_plain.then_some(v)),

@@ -161,7 +161,7 @@ impl Head {
         let Some(slot) = self.slot(series) else { return };
         let at = slot as usize;
         into.deleted.extend_from_slice(self.deletions.of(series));
-        into.starts.extend_from_slice(self.starts.of(series));
+        into.starts.extend_from_slice(self.starts.of(series, range));
         if !self.late.is_empty() {
             for late in self.late.of(series) {
                 late.copy(range, horizon.batch, &mut into.late);
@@ -214,7 +214,7 @@ impl Head {
         into.clear(series);
         into.table = self.chunks.table();
         into.deleted.extend_from_slice(self.deletions.of(series));
-        into.starts.extend_from_slice(self.starts.of(series));
+        into.starts.extend_from_slice(self.starts.of(series, range));
         if let Some(late) = self.late.frozen().get(&series) {
             late.copy(range, u64::MAX, &mut into.late);
             into.late_chunks.extend(late.chunks.iter().map(|(chunk, _)| *chunk));
@@ -290,7 +290,7 @@ impl SeriesChunks {
     ) -> Option<Option<XorMark>> {
         // They are read in that order, but some without.
         let rest = self.ahead.get(self.next_ahead..)?;
-        self.next_ahead += rest.iter().take_while(|ahead| ahead.series != series).count();
+        self.next_ahead += rest.iter().position(|ahead| ahead.series == series)?;
         let ahead = self.ahead.get(self.next_ahead)?;
         ((ahead.chunk, ahead.from) == (chunk, from)).then_some(ahead.mark)
     }

@@ -1,11 +1,11 @@
 //! Start timestamps of samples in the head: those that a Prometheus logged (records 11 to 13).
 //!
-//! What is appended here has none, so few heads have any, and none has them for longer than until they are cut into a block. They are beside
-//! the samples, by series ref, in runs: a counter begins once and is sampled many times since.
+//! What is appended here has none, so few heads have any, and a series has them until they are cut into a block. They are beside the samples, by
+//! series ref, in runs: a counter begins once and is sampled many times since.
 
 use std::collections::HashMap;
 
-use model::Timestamp;
+use model::{TimeRange, Timestamp};
 
 /// Samples of a series that follow each other and have one start timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,30 +28,48 @@ impl Starts {
         self.runs.is_empty()
     }
 
-    /// Notes the start timestamp of the sample of a series at `t`; 0 is unknown, and noted only where the series has others.
+    /// Notes the start timestamp of a sample that came in order, at `t`; 0 is unknown.
     pub(crate) fn note(&mut self, series: u64, t: Timestamp, start: Timestamp) {
-        if start != 0 {
-            note(self.runs.entry(series).or_default(), t, start);
-        } else if !self.is_empty()
-            && let Some(runs) = self.runs.get_mut(&series)
-        {
-            note(runs, t, start);
+        let Some(runs) = self.runs_for(series, start) else { return };
+        match runs.last_mut() {
+            Some(newest) if t > newest.last && newest.start == start => newest.last = t,
+            Some(newest) if t <= newest.last => {}
+            _ => runs.push(Run { first: t, last: t, start }),
         }
     }
 
-    /// The runs of a series.
-    pub(crate) fn of(&self, series: u64) -> &[Run] {
+    /// As [`note`](Self::note), of a sample that came late: nothing is said of those beside it.
+    pub(crate) fn note_late(&mut self, series: u64, t: Timestamp, start: Timestamp) {
+        if let Some(runs) = self.runs_for(series, start) {
+            note_alone(runs, Run { first: t, last: t, start });
+        }
+    }
+
+    /// The runs in which a start timestamp is noted; an unknown one only where the series has others.
+    fn runs_for(&mut self, series: u64, start: Timestamp) -> Option<&mut Vec<Run>> {
+        match start {
+            0 if self.is_empty() => None,
+            0 => self.runs.get_mut(&series),
+            _ => Some(self.runs.entry(series).or_default()),
+        }
+    }
+
+    /// The runs of a series that may have samples in `range`.
+    pub(crate) fn of(&self, series: u64, range: TimeRange) -> &[Run] {
         if self.is_empty() {
             return &[];
         }
-        self.runs.get(&series).map_or(&[], Vec::as_slice)
+        let runs = self.runs.get(&series).map_or(&[][..], Vec::as_slice);
+        let runs = &runs[runs.partition_point(|run| run.last < range.min)..];
+        &runs[..runs.partition_point(|run| run.first <= range.max)]
     }
 
-    /// Forgets what ends before `t`, and series that `keeps` does not.
-    pub(crate) fn truncate(&mut self, t: Timestamp, keeps: impl Fn(u64) -> bool) {
+    /// Forgets what ends before the time that `before` gives for a series, or the whole series if it gives none or no start timestamp is left.
+    pub(crate) fn truncate(&mut self, before: impl Fn(u64) -> Option<Timestamp>) {
         self.runs.retain(|&series, runs| {
-            runs.retain(|run| run.last >= t);
-            !runs.is_empty() && keeps(series)
+            let Some(before) = before(series) else { return false };
+            runs.retain(|run| run.last >= before);
+            runs.iter().any(|run| run.start != 0)
         });
         if self.is_empty() {
             self.runs = HashMap::default();
@@ -65,31 +83,29 @@ impl Starts {
     }
 }
 
-fn note(runs: &mut Vec<Run>, t: Timestamp, start: Timestamp) {
-    let alone = Run { first: t, last: t, start };
-    match runs.last_mut() {
-        Some(newest) if t > newest.last && newest.start == start => newest.last = t,
-        Some(newest) if t <= newest.last => note_late(runs, alone),
-        _ => runs.push(alone),
+/// Notes a run of one sample. Within a run of another start it divides the run.
+fn note_alone(runs: &mut Vec<Run>, alone: Run) {
+    let at = runs.partition_point(|run| run.last < alone.first);
+    match runs.get(at).copied() {
+        Some(run) if run.first <= alone.first => {
+            let before = Run { last: alone.first.saturating_sub(1), ..run };
+            let after = Run { first: alone.last.saturating_add(1), ..run };
+            let parts = [before, alone, after].into_iter().filter(|part| part.first <= part.last);
+            if run.start != alone.start {
+                runs.splice(at..=at, parts);
+            }
+        }
+        _ => runs.insert(at, alone),
     }
 }
 
-/// Notes a sample that is not the newest. Within a run of another start it divides the run.
-fn note_late(runs: &mut Vec<Run>, late: Run) {
-    let at = runs.partition_point(|run| run.last < late.first);
-    let run = runs[at];
-    if late.first < run.first {
-        runs.insert(at, late);
-    } else if run.start != late.start {
-        let before = Run { last: late.first.saturating_sub(1), ..run };
-        let after = Run { first: late.last.saturating_add(1), ..run };
-        let parts = [before, late, after].into_iter().filter(|part| part.first <= part.last);
-        runs.splice(at..=at, parts);
-    }
+/// Whether a sample in `range` may have a start timestamp.
+pub(crate) fn may_start(runs: &[Run], range: TimeRange) -> bool {
+    let overlaps = |run: &Run| run.first <= range.max && range.min <= run.last;
+    runs.iter().any(|run| run.start != 0 && overlaps(run))
 }
 
-/// The start timestamp of the sample at `t`; 0 if it is unknown. A sample that comes late, amid samples that count since one time, counts since
-/// then as well.
+/// The start timestamp of the sample at `t`; 0 if it is unknown.
 pub(crate) fn start_of(runs: &[Run], t: Timestamp) -> Timestamp {
     let run = runs.get(runs.partition_point(|run| run.last < t));
     run.filter(|run| run.first <= t).map_or(0, |run| run.start)
@@ -97,6 +113,8 @@ pub(crate) fn start_of(runs: &[Run], t: Timestamp) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::btree_map::Entry;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -110,30 +128,41 @@ mod tests {
             starts.note(1, t, start);
         }
         let run = |first, last, start| Run { first, last, start };
-        assert_eq!(starts.of(1), [run(20, 30, 5), run(40, 40, 0), run(50, 50, 5), run(60, 60, 45)]);
-        assert_eq!(starts.of(2), []);
+        let all = [run(20, 30, 5), run(40, 40, 0), run(50, 50, 5), run(60, 60, 45)];
+        assert_eq!(starts.of(1, TimeRange::ALL), all);
+        assert_eq!(starts.of(1, TimeRange::new(30, 49)), &all[..2]);
+        assert_eq!(starts.of(2, TimeRange::ALL), []);
+        assert!(
+            may_start(&all, TimeRange::new(25, 26)) && !may_start(&all, TimeRange::new(31, 49))
+        );
         assert!(starts.bytes() > 4 * size_of::<Run>());
-        starts.truncate(50, |_| true);
-        assert_eq!(starts.of(1), [run(50, 50, 5), run(60, 60, 45)]);
-        starts.truncate(0, |_| false);
+        starts.truncate(|_| Some(50));
+        assert_eq!(starts.of(1, TimeRange::ALL), &all[2..]);
+        // What is left has none.
+        starts.note(1, 70, 0);
+        starts.truncate(|_| Some(61));
         assert!(starts.is_empty() && starts.bytes() == 0);
+        starts.note(1, 80, 5);
+        starts.truncate(|_| None);
+        assert!(starts.is_empty());
     }
 
     proptest! {
         #[test]
-        fn each_sample_has_its_start(samples in prop::collection::vec((0_i64..40, 0_i64..4), 1..60)) {
+        fn each_sample_has_its_start(
+            in_order in prop::collection::btree_map(0_i64..40, 0_i64..4, 0..30),
+            late in prop::collection::vec((0_i64..60, 0_i64..4), 0..30),
+        ) {
             let mut starts = Starts::default();
-            let mut expected = std::collections::BTreeMap::new();
-            for (t, start) in samples {
-                // The first is what makes the series one that has any.
-                let start = if expected.is_empty() { start + 1 } else { start };
-                if expected.contains_key(&t) {
-                    continue;
+            in_order.iter().for_each(|(t, start)| starts.note(7, *t, *start));
+            let mut expected = in_order;
+            for (t, start) in late {
+                if let Entry::Vacant(vacant) = expected.entry(t) {
+                    vacant.insert(start);
+                    starts.note_late(7, t, start);
                 }
-                expected.insert(t, start);
-                starts.note(7, t, start);
             }
-            let runs = starts.of(7);
+            let runs = starts.of(7, TimeRange::ALL);
             prop_assert!(runs.windows(2).all(|pair| pair[0].last < pair[1].first));
             for (t, start) in expected {
                 prop_assert_eq!(start_of(runs, t), start, "at {}", t);

@@ -6,6 +6,7 @@ use model::Timestamp;
 
 use super::append::OpenChunk;
 use super::chunk_store::file_of;
+use super::out_of_order::LateSeries;
 use super::ref_table::RefTable;
 use super::series_labels::SeriesLabels;
 use super::{Head, lean::LeanPush};
@@ -73,8 +74,11 @@ impl Head {
         }
         let slots = &self.slots;
         self.deletions.truncate(before, |series| slots.get(series).is_some());
-        let late_from = self.late.range().map_or(before, |late| late.min);
-        self.starts.truncate(before.min(late_from), |series| slots.get(series).is_some());
+        let late = &self.late;
+        self.starts.truncate(|series| {
+            let late = late.of(series).filter_map(LateSeries::range).map(|late| late.min);
+            slots.get(series).map(|_| late.fold(before, Timestamp::min))
+        });
         self.metadata.retain(|&series, _| slots.get(series).is_some());
         let open = self.open.iter().filter(|open| open.count() > 0).count();
         self.chunk_count = self.chunks.len() + open as u64;

@@ -452,6 +452,8 @@ impl Db {
             if head.slot(series).is_some()
                 && head.late.insert(series, LateSample { t, value, batch })
             {
+                // It has none, whatever those beside it have.
+                head.starts.note_late(series, t, 0);
                 stored.late += 1;
             }
         }

@@ -1,8 +1,10 @@
 //! Start timestamps that another logged.
 
+use chunkenc::Xor2Chunk;
 use model::{Histogram, HistogramValue};
 
 use super::*;
+use crate::head::chunk_store::{CHUNKS_HEAD_DIR, ChunkStore, HeadChunk};
 use crate::wal::Wal;
 use crate::wal::record::histograms::{self, RefHistogram};
 use crate::wal::record::{self, RefSample};
@@ -13,6 +15,8 @@ const PLAIN: u64 = 2;
 const MIXED: u64 = 3;
 const INTEGERS: u64 = 4;
 const FLOATS: u64 = 5;
+/// When a sample comes late, long after the log.
+const LATE: i64 = 20 * MINUTE + 30_000;
 
 /// Time and start timestamp of the samples of each series.
 type Starts = BTreeMap<String, Vec<(i64, i64)>>;
@@ -126,20 +130,22 @@ fn start_timestamps_of_a_log_are_kept() {
     };
     let db = open_with(&disk, options.clone());
     assert_eq!(starts(&db), expected_starts(until, until));
-    // What a query of the newest samples would take alone has no place for a start timestamp.
-    let querier = db.querier(TimeRange::ALL).unwrap();
-    let set =
-        querier.select(&Selection::new(&[], TimeRange::ALL), &QueryContext::unbounded()).unwrap();
-    for index in 0..set.len() {
-        let expected = [name(PLAIN), name(MIXED)].contains(&set.labels(index));
-        assert_eq!(set.latest(index).is_some(), expected, "{}", set.labels(index));
-    }
-    drop(set);
-    drop(querier);
+    // What comes late has none, also amid samples that have.
+    let mut batch = Batch::new();
+    batch.push_new(name(COUNTER), LATE, value(0, LATE));
+    assert_eq!(db.append(&batch).unwrap().rejected, []);
+    let with_late = |until| {
+        let mut expected = expected_starts(until, 100 * MINUTE);
+        let counter = expected.get_mut(&name(COUNTER).to_string()).unwrap();
+        counter.push((LATE, 0));
+        counter.sort_unstable();
+        expected
+    };
+    assert_eq!(starts(&db), with_late(until));
     // A snapshot of the head would lose them.
     db.close().unwrap();
     drop(db);
-    assert_eq!(starts(&open_with(&disk, options.clone())), expected_starts(until, until));
+    assert_eq!(starts(&open_with(&disk, options.clone())), with_late(until));
 
     let db = open_with(&disk, options.clone());
     let (mut cut, mut checkpointed) = (0, false);
@@ -162,16 +168,16 @@ fn start_timestamps_of_a_log_are_kept() {
             (cut, checkpointed) = (cut + done.blocks_cut, checkpointed | done.checkpointed);
         }
         if t == 3 * HOUR || t == 5 * HOUR {
-            assert_eq!(starts(&db), expected_starts(t, until));
+            assert_eq!(starts(&db), with_late(t));
         }
     }
     assert!(cut > 2 && checkpointed);
     assert!(db.head.read().starts.is_empty());
-    assert_eq!(starts(&db), expected_starts(9 * HOUR, until));
+    assert_eq!(starts(&db), with_late(9 * HOUR));
     db.close().unwrap();
     drop(db);
     assert!(disk.list(Path::new("/data")).unwrap().iter().any(|e| e.name == "head_snapshot"));
-    assert_eq!(starts(&open_with(&disk, options)), expected_starts(9 * HOUR, until));
+    assert_eq!(starts(&open_with(&disk, options)), with_late(9 * HOUR));
 }
 
 /// Samples that are still needed are carried over with their start timestamps when the log is shortened.
@@ -188,4 +194,43 @@ fn a_checkpoint_keeps_start_timestamps() {
     let numbers: std::collections::BTreeSet<u8> = records.iter().map(|(_, r)| r[0]).collect();
     assert_eq!(numbers, [1, 11, 12, 13].into());
     assert_eq!(starts(&open(&disk)), expected_starts(until, until));
+}
+
+/// What a damaged log lost is taken from full chunks, which a Prometheus writes with start timestamps, and logged again with these.
+#[test]
+fn chunks_of_the_head_have_start_timestamps_that_a_damaged_log_lost() {
+    let until = 40 * MINUTE;
+    let disk = logged(until);
+    let mut chunk = Xor2Chunk::new();
+    let in_chunk: Vec<i64> = times(MINUTE, until).filter(|t| *t != 30 * MINUTE).collect();
+    in_chunk.iter().for_each(|&t| chunk.push(t, start(COUNTER, t), value(0, t)));
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let place = Path::new("/data").join(CHUNKS_HEAD_DIR);
+    disk.create_dir_all(&place).unwrap();
+    let mut store = ChunkStore::new(Some((shared, place)), 1);
+    let chunk = HeadChunk {
+        series: COUNTER,
+        range: TimeRange::new(0, until),
+        encoding: chunkenc::Encoding::Xor2.number(),
+        is_out_of_order: false,
+        bytes: chunk.as_bytes(),
+    };
+    store.push(2 * HOUR, &chunk, &[]);
+    store.flush();
+    drop(store);
+
+    // The segment with the first twenty minutes, but for its beginning, which has the labels.
+    let listing = segments::list(&disk, Path::new("/data/wal")).unwrap();
+    let (_, segment) = &listing.segments[1];
+    let mut bytes = disk.read(segment).unwrap();
+    (50..bytes.len()).step_by(50).for_each(|at| bytes[at] ^= 0x01);
+    disk.overwrite(segment, &bytes).unwrap();
+    let of_counter = |db: &Db| starts(db).remove(&name(COUNTER).to_string()).unwrap();
+    let expected = expected_starts(until, until).remove(&name(COUNTER).to_string()).unwrap();
+    let db = open(&disk);
+    assert!(starts(&db)[&name(PLAIN).to_string()].len() < expected.len() - 2, "it is damaged");
+    assert_eq!(of_counter(&db), expected);
+    drop(db);
+    disk.kill();
+    assert_eq!(of_counter(&open(&disk)), expected, "from the log alone");
 }
