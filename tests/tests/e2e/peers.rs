@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Appender, Batch, Labels, MatchOp, Matcher, SystemClock, TimeRange};
+use model::{
+    Appender, Batch, Exemplar, ExemplarAppend, Labels, MatchOp, Matcher, SystemClock, TimeRange,
+};
 use serde_json::Value;
 use tests::conformance::{optional_program, program};
 use tests::faults::copy_dir;
@@ -308,6 +310,86 @@ fn what_we_deleted_is_gone_for_debian_s_prometheus_too() {
     assert_eq!(times(&ask(peer.port, "/api/v1/query", &all)), expected, "theirs");
     let ours = Sextant::server(folder.path(), "scrape_configs: []\n");
     assert_eq!(times(&ask(ours.port, "/api/v1/query", &all)), expected, "ours");
+}
+
+/// Writes a quarter of an hour of a counter and a classic histogram with exemplars, all of which stays in the log.
+fn write_exemplars(folder: &Path) {
+    let (disk, clock) = (Arc::new(OsDisk), Arc::new(SystemClock));
+    let registry = telemetry::Registry::new();
+    let db = Db::open(folder, disk, clock, Options::default(), &registry).unwrap();
+    let series = [("m_total", "a", "x"), ("m_total", "a", "y"), ("h_bucket", "le", "+Inf")];
+    let series = series
+        .into_iter()
+        .chain([("h_bucket", "le", "0.1")])
+        .map(|(metric, name, value)| Labels::from_pairs([("__name__", metric), (name, value)]));
+    let series: Vec<Labels> = series.collect::<Result<_, _>>().unwrap();
+    for step in 0..60_i64 {
+        let t = START + step * 15_000;
+        let mut batch = Batch::new();
+        for (i, labels) in (0..).zip(&series) {
+            let key = batch.push_new(labels.clone(), t, (step * (i + 1)) as f64);
+            // Each has another rhythm, one repeats itself, and their times are not those of the samples.
+            if step % (i + 1) == 0 {
+                let trace = format!("\"é{}", if i == 1 { 0 } else { step });
+                let pairs = [("trace_id", trace.as_str()), ("span", "1")];
+                let labels = Labels::from_pairs(pairs.into_iter().skip((step % 2) as usize));
+                let (labels, v) = (labels.unwrap(), 1.0 / (step + 1) as f64);
+                let exemplar = Exemplar { labels, t: t - 7 * i, v };
+                batch.exemplars.push(ExemplarAppend { series: key, exemplar });
+            }
+        }
+        let appended = db.append(&batch).unwrap();
+        assert_eq!((appended.rejected, appended.rejected_exemplars), (vec![], vec![]));
+    }
+    db.close().unwrap();
+}
+
+#[test]
+fn debian_s_prometheus_finds_the_same_exemplars() {
+    let Some(prometheus) = program("prometheus", "PROMETHEUS_DEBIAN") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    write_exemplars(&folder.path().join("data"));
+    copy_dir(&folder.path().join("data"), &folder.path().join("copy"));
+    let ours = Sextant::server(folder.path(), "scrape_configs: []\n");
+    let flags = ["--enable-feature=exemplar-storage"];
+    let theirs = Prometheus::start_with(&prometheus, folder.path(), &flags);
+    let mut found = 0;
+    for query in [
+        "m_total",
+        "m_total{a=\"y\"}",
+        "h_bucket{le=~\"0.1|1\"}",
+        "{__name__=~\"m_.*|h_.*\"}",
+        "rate(m_total[1m]) + on () group_left () sum(rate(h_bucket[5m]))",
+        "histogram_quantile(0.9, sum by (le) (rate(h_bucket[1m])))",
+        "m_total offset 1h or h_bucket",
+        "max_over_time(m_total{a=\"x\"}[5m:1m])",
+        "nothing",
+        "1",
+        "sum(",
+    ] {
+        for (start, end) in [(0, 900_000), (300_000, 600_000), (299_986, 300_001), (5, 4)] {
+            let text = |ms: i64| format!("{}.{:03}", (START + ms) / 1000, (START + ms) % 1000);
+            let (start, end) = (text(start), text(end));
+            let fields = [("query", query), ("start", start.as_str()), ("end", end.as_str())];
+            let answers = [ours.port, theirs.port].map(|port| {
+                let answer = post_form(port, "/api/v1/query_exemplars", &fields).unwrap();
+                // Of a query without selectors there is no body.
+                let has_body = !answer.body.is_empty();
+                (answer.status, if has_body { answer.json() } else { Value::Null })
+            });
+            let [(status, mut answer), (expected_status, mut expected)] = answers;
+            // Its order of series is not always the same.
+            for answer in [&mut answer, &mut expected] {
+                if let Some(series) = answer["data"].as_array_mut() {
+                    series.sort_by_key(|one| one["seriesLabels"].to_string());
+                }
+            }
+            assert_eq!((status, &answer), (expected_status, &expected), "{query} {start} {end}");
+            let series = expected["data"].as_array().into_iter().flatten();
+            found += series.map(|one| one["exemplars"].as_array().unwrap().len()).sum::<usize>();
+        }
+    }
+    assert!(found > 500, "only {found} exemplars were compared");
 }
 
 #[test]
