@@ -129,7 +129,7 @@ impl Db {
         if !self.options.head_snapshots || upkeep.snapshot.is_some_and(|taken| taken.mark == now) {
             return;
         }
-        // A snapshot has no place for start timestamps. The log has them, and what was logged with them is cut within hours.
+        // A snapshot has no place for start timestamps. The log has them, until what was logged with them is cut.
         if !self.head.read().starts.is_empty() {
             return;
         }

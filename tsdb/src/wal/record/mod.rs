@@ -1,7 +1,7 @@
 //! The content of log records: series, their samples, and what else is logged about them.
 //!
 //! Format: `docs/formats/wal.md`. Every kind that a Prometheus 3 writes is read: numbers 1 to 13. Written are 1 to 10; the kinds with start
-//! timestamps (11 to 13) are written to checkpoints alone, for what a Prometheus logged with them.
+//! timestamps (11 to 13) are written for what a Prometheus logged with them: to checkpoints, and where a damaged log is mended.
 
 pub(crate) mod histograms;
 
